@@ -1,0 +1,294 @@
+"""What a body means: the facts it states, each with the stream of the booking it is about.
+
+Pure and total. The rules are CALCOM.md sections 1 and 3 and PAYLOADS.md section 3; where a body could mean two things
+the fact says so (`ambiguous`), nothing is guessed silently.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from ledger.calcom.envelope import Envelope, booking_stream, number_stream
+from ledger.calcom.payloads import Attendee, Payload, read_instant
+from ledger.calcom.triggers import FLAT_TRIGGERS
+from ledger.facts import (
+    AnyFact,
+    AttendeesMarked,
+    Cancelled,
+    Confirmed,
+    Created,
+    Details,
+    GuestsAbsent,
+    HostAbsent,
+    LocationUpdated,
+    MeetingEnded,
+    MeetingStarted,
+    Moved,
+    Paid,
+    PaymentInitiated,
+    Person,
+    Reassigned,
+    RecordingReady,
+    Rejected,
+    Requested,
+    Rescheduled,
+    SeatLeft,
+    SeatTaken,
+    Superseded,
+)
+from ledger.vocabulary import StreamId
+
+Meaning = tuple[tuple[StreamId, AnyFact], ...]
+
+
+def meaning_of(envelope: Envelope) -> Meaning:
+    """The facts of one body; empty where it says nothing of a booking that can be named."""
+    payload = envelope.payload
+    read = _READERS.get(envelope.trigger or "")
+    stream = _stream(envelope)
+    if payload is None or read is None or stream is None:
+        return ()
+    facts = read(envelope, payload, details_of(envelope, payload))
+    return tuple((named or stream, fact) for named, fact in facts)
+
+
+def supersedes(envelope: Envelope) -> bool:
+    """Whether the whole of `previous_uid` has moved here; false where one seat of it did, or nothing."""
+    payload = envelope.payload
+    if envelope.previous_uid is None or payload is None:
+        return False
+    return not (envelope.trigger == "BOOKING_RESCHEDULED" and _is_seat_move(payload))
+
+
+def details_of(envelope: Envelope, payload: Payload) -> Details:
+    """What the body says of the booking itself."""
+    host = payload.organizer or payload.user
+    event_type = payload.event_type
+    return Details(
+        number=envelope.number,
+        ical_uid=payload.ical_uid or None,
+        title=payload.title or None,
+        description=payload.description or payload.additional_notes or None,
+        event_type=payload.type or (event_type.slug if event_type else None),
+        event_type_number=payload.event_type_id or (event_type.id if event_type else None),
+        start=read_instant(payload.start_time),
+        end=read_instant(payload.end_time),
+        location=payload.location or None,
+        meeting_url=_meeting_url(payload),
+        host_email=((host.email if host else None) or payload.user_primary_email or "").lower() or None,
+        host_name=host.name if host else None,
+        attendees=_attendees(payload),
+        metadata=_metadata(payload),
+        seats=payload.seats_per_time_slot,
+        recurring=True if payload.recurring_event or payload.recurring_event_id else None,
+        previous_uid=envelope.previous_uid,
+    )
+
+
+Facts = list[tuple[StreamId | None, AnyFact]]
+"""Facts of one body; None stands for the stream that the body itself names."""
+
+
+def _created(envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, Created(details=details)), *_superseded(envelope, details)]
+
+
+def _requested(envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, Requested(details=details)), *_superseded(envelope, details)]
+
+
+def _confirmed(envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, Confirmed(details=details)), *_superseded(envelope, details)]
+
+
+def _payment_initiated(envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    number = _payment_number(payload)
+    return [(None, PaymentInitiated(details=details, payment_number=number)), *_superseded(envelope, details)]
+
+
+def _paid(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    accepted = (payload.status or "").upper() != "PENDING"
+    spoken = msgspec.structs.replace(details, metadata=None)  # here Cal.com's metadata are the payment's, not the booker's
+    return [(None, Paid(details=spoken, payment_number=_payment_number(payload), accepted=accepted))]
+
+
+def _rescheduled(envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    if details.previous_uid is None:
+        return [(None, Moved(details=details))]
+    if _is_seat_move(payload):
+        emails = tuple(person.email for person in details.attendees or ())
+        left = SeatLeft(emails=emails, moved_to_uid=payload.uid, details=Details())
+        return [(None, SeatTaken(details=details)), (booking_stream(details.previous_uid), left)]
+    rescheduled = Rescheduled(details=details, rescheduled_by=payload.rescheduled_by)
+    old = Details(start=read_instant(payload.reschedule_start_time), end=read_instant(payload.reschedule_end_time))
+    return [(None, rescheduled), *_superseded(envelope, details, old)]
+
+
+def _cancelled(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    reason = (payload.cancellation_reason or "").strip() or None
+    if _is_seat_leaver(payload):
+        emails = tuple(person.email for person in details.attendees or ())
+        return [(None, SeatLeft(emails=emails, details=details, reason=reason, ambiguous=True))]
+    return [
+        (
+            None,
+            Cancelled(
+                details=details,
+                reason=reason,
+                cancelled_by=payload.cancelled_by or None,
+                reschedule_requested=bool(payload.request_reschedule) or _asks_to_reschedule(payload),
+            ),
+        )
+    ]
+
+
+def _rejected(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    return [(None, Rejected(details=details, reason=payload.rejection_reason or None))]
+
+
+def _no_show_updated(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    marks = {
+        attendee.email.lower(): bool(attendee.no_show)
+        for attendee in payload.attendees or ()
+        if attendee.email and attendee.no_show is not None
+    }
+    return [(None, AttendeesMarked(absent=marks, details=Details(number=details.number)))]
+
+
+def _hosts_absent(_envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, HostAbsent(details=details))]
+
+
+def _guests_absent(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    emails = tuple(guest.email.lower() for guest in payload.guests or () if guest.email)
+    return [(None, GuestsAbsent(emails=emails, details=details))]
+
+
+def _started(envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, MeetingStarted(details=details)), *_superseded(envelope, details)]
+
+
+def _ended(envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, MeetingEnded(details=details)), *_superseded(envelope, details)]
+
+
+def _location_updated(_envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, LocationUpdated(details=details))]
+
+
+def _reassigned(_envelope: Envelope, _payload: Payload, details: Details) -> Facts:
+    return [(None, Reassigned(details=details))]
+
+
+def _recording(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
+    links = payload.download_links or {}
+    url = payload.download_link or links.get("recording")
+    return [
+        (
+            None,
+            RecordingReady(
+                details=msgspec.structs.replace(details, event_type=None),  # `type` repeats the title here
+                recording_url=url if isinstance(url, str) else None,
+                has_transcript=bool(links.get("transcription")),
+            ),
+        )
+    ]
+
+
+_READERS: dict[str, Callable[[Envelope, Payload, Details], Facts]] = {
+    "BOOKING_CREATED": _created,
+    "BOOKING_REQUESTED": _requested,
+    "BOOKING_CONFIRMED": _confirmed,
+    "BOOKING_PAYMENT_INITIATED": _payment_initiated,
+    "BOOKING_PAID": _paid,
+    "BOOKING_RESCHEDULED": _rescheduled,
+    "BOOKING_CANCELLED": _cancelled,
+    "BOOKING_REJECTED": _rejected,
+    "BOOKING_NO_SHOW_UPDATED": _no_show_updated,
+    "AFTER_HOSTS_CAL_VIDEO_NO_SHOW": _hosts_absent,
+    "AFTER_GUESTS_CAL_VIDEO_NO_SHOW": _guests_absent,
+    "MEETING_STARTED": _started,
+    "MEETING_ENDED": _ended,
+    "BOOKING_LOCATION_UPDATED": _location_updated,
+    "BOOKING_REASSIGNED": _reassigned,
+    "RECORDING_READY": _recording,
+    "RECORDING_TRANSCRIPTION_GENERATED": _recording,
+}
+
+
+def _stream(envelope: Envelope) -> StreamId | None:
+    if envelope.uid is not None:
+        return booking_stream(envelope.uid)
+    return number_stream(envelope.number) if envelope.number is not None else None
+
+
+def _superseded(envelope: Envelope, details: Details, old: Details | None = None) -> Facts:
+    """The fact that the booking named as the previous one has been replaced by this one."""
+    by_uid = envelope.uid or (str(envelope.number) if envelope.number else None)
+    if details.previous_uid is None or by_uid is None:
+        return []
+    by_snapshot = envelope.trigger in FLAT_TRIGGERS
+    superseded = Superseded(by_uid=by_uid, details=old or Details(), by_snapshot=by_snapshot)
+    return [(booking_stream(details.previous_uid), superseded)]
+
+
+def _is_seat_move(payload: Payload) -> bool:
+    """RESCHEDULED without `rescheduleId` on a seated booking: one attendee moved, the old slot lives on."""
+    return payload.seats_per_time_slot is not None and payload.reschedule_id is None
+
+
+def _is_seat_leaver(payload: Payload) -> bool:
+    """CANCELLED of a seated booking with just the leaver, as a database row, and nobody named as canceller."""
+    attendees = payload.attendees or []
+    seated = payload.seats_per_time_slot is not None and payload.cancelled_by.__class__ is not str
+    return seated and len(attendees) == 1 and attendees[0].booking_id is not None
+
+
+def _asks_to_reschedule(payload: Payload) -> bool:
+    """Before 2026-01 only the reason's wording told (PAYLOADS.md section 3)."""
+    return payload.request_reschedule is None and (payload.cancellation_reason or "").startswith("Please reschedule")
+
+
+def _payment_number(payload: Payload) -> int | None:
+    return payload.payment_id if isinstance(payload.payment_id, int) else None
+
+
+def _meeting_url(payload: Payload) -> str | None:
+    """Where to join: Cal.com's own room, another provider's, or a location that is a link."""
+    metadata_url = (payload.metadata or {}).get("videoCallUrl")
+    candidates = (metadata_url, payload.video_call_data.url if payload.video_call_data else None, payload.location)
+    return next((url for url in candidates if isinstance(url, str) and url.startswith(("https://", "http://"))), None)
+
+
+def _metadata(payload: Payload) -> dict[str, str] | None:
+    """The booker's own metadata: texts only, without Cal.com's video link."""
+    if payload.metadata is None:
+        return None
+    return {
+        key: value for key, value in payload.metadata.items() if isinstance(value, str) and key != "videoCallUrl"
+    } or None
+
+
+def _attendees(payload: Payload) -> tuple[Person, ...] | None:
+    """Those listed, else the booker from the answers; None where the body names nobody."""
+    listed = tuple(_person(attendee) for attendee in payload.attendees or () if attendee.email)
+    if listed:
+        return listed
+    email = _answer(payload, "email")
+    return (Person(email=email.lower(), name=_answer(payload, "name")),) if email else None
+
+
+def _person(attendee: Attendee) -> Person:
+    return Person(
+        email=(attendee.email or "").lower(),
+        name=attendee.name or None,
+        phone=attendee.phone_number or None,
+        time_zone=attendee.time_zone or None,
+    )
+
+
+def _answer(payload: Payload, slug: str) -> str | None:
+    """The booker's answer, bare or as `{label, value}`."""
+    answer = (payload.responses or {}).get(slug)
+    value = answer.get("value") if isinstance(answer, dict) else answer
+    return value if isinstance(value, str) and value else None

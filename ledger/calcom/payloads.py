@@ -1,0 +1,184 @@
+"""A Cal.com body as typed fields: every field optional, since Cal.com lists none as required.
+
+One decoder (msgspec) for the whole code base. A body whose fields have the expected types is decoded at once; one
+where a field has another type (attendees as strings, `metadata: ""`) is read field by field, and what does not fit
+is left out. Bytes that are no JSON at all raise Unreadable: they are kept in the log and mean nothing.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+
+class Unreadable(Exception):
+    """The bytes are not JSON that can be read; `str(error)` says why."""
+
+
+class Attendee(msgspec.Struct, rename="camel"):
+    """As in `attendees`; rows straight from Cal.com's database also have `id` and `bookingId`."""
+
+    email: str | None = None
+    name: str | None = None
+    time_zone: str | None = None
+    phone_number: str | None = None
+    no_show: bool | None = None
+    id: int | str | None = None
+    booking_id: int | str | None = None
+
+
+class Account(msgspec.Struct, rename="camel"):
+    """The organizer (`organizer`), or in a flat body the user (`user`)."""
+
+    email: str | None = None
+    name: str | None = None
+
+
+class VideoCall(msgspec.Struct):
+    url: str | None = None
+
+
+class EventType(msgspec.Struct):
+    slug: str | None = None
+    title: str | None = None
+    id: int | None = None
+
+
+class Payload(msgspec.Struct, rename="camel"):
+    """The fields we read, whichever envelope they came in. `cancelled_by` keeps whether the key was there."""
+
+    uid: str | None = None
+    booking_uid: str | None = None
+    booking_id: int | str | None = None
+    id: int | str | None = None
+    ical_uid: str | None = msgspec.field(default=None, name="iCalUID")
+    type: str | None = None
+    title: str | None = None
+    start_time: str | None = None
+    end_time: str | None = None
+    description: str | None = None
+    additional_notes: str | None = None
+    status: str | None = None
+    location: str | None = None
+    organizer: Account | None = None
+    user: Account | None = None
+    user_primary_email: str | None = None
+    attendees: list[Attendee] | None = None
+    guests: list[Attendee] | None = None
+    responses: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    video_call_data: VideoCall | None = None
+    event_type: EventType | None = None
+    event_type_id: int | None = None
+    seats_per_time_slot: int | None = None
+    recurring_event: dict[str, Any] | None = None
+    recurring_event_id: str | None = None
+    reschedule_uid: str | None = None
+    reschedule_id: int | str | None = None
+    reschedule_start_time: str | None = None
+    reschedule_end_time: str | None = None
+    rescheduled_by: str | None = None
+    from_reschedule: str | None = None
+    cancellation_reason: str | None = None
+    cancelled_by: str | None | msgspec.UnsetType = msgspec.UNSET
+    request_reschedule: bool | None = None
+    rejection_reason: str | None = None
+    payment_id: int | str | None = None
+    download_link: str | None = None
+    download_links: dict[str, Any] | None = None
+    booking: msgspec.Raw | None = None
+
+
+class Body(Payload, rename="camel"):
+    """Every envelope at once: `triggerEvent` + `payload`, flat (the fields lie at the root), `trigger` + `data`."""
+
+    trigger_event: str | None = None
+    trigger: str | None = None
+    created_at: str | None = None
+    payload: Payload | None = None
+    data: Payload | None = None
+
+
+S = TypeVar("S", bound=Payload)
+
+_body_decoder = msgspec.json.Decoder(Body)
+_any_decoder = msgspec.json.Decoder()
+
+_SURROGATES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+_UNTYPED_ENVELOPE_KEYS = ("payload", "data")
+
+
+def read_body(body: bytes) -> Body:
+    """The body's fields. Raises Unreadable."""
+    try:
+        return _body_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _read_leniently(body)
+
+
+def read_json(body: bytes) -> Any:
+    """The body as plain JSON values, lone surrogates replaced by U+FFFD. Raises Unreadable."""
+    try:
+        return _any_decoder.decode(body)
+    except RecursionError:
+        raise Unreadable("nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        mended = _SURROGATES.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], body)
+        if mended == body:
+            raise Unreadable(str(error)) from None
+    try:
+        return _any_decoder.decode(mended)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise Unreadable(str(error)) from None
+
+
+def _read_leniently(body: bytes) -> Body:
+    value = read_json(body)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
+        raise Unreadable("not a JSON object")
+    fields = {key: _fitting(Payload, value[key]) for key in _UNTYPED_ENVELOPE_KEYS if isinstance(value.get(key), dict)}
+    root = {key: part for key, part in value.items() if key not in _UNTYPED_ENVELOPE_KEYS}
+    fitted = _fitting(Body, root)
+    fitted.payload, fitted.data = fields.get("payload"), fields.get("data")
+    return fitted
+
+
+def _fitting(kind: type[S], value: dict[str, Any]) -> S:
+    """The struct with those of its fields that have the right type; the others keep their defaults."""
+    fitted = kind()
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name not in value:
+            continue
+        try:
+            part = msgspec.convert(_without_strangers(value[field.encode_name]), field.type)
+        except (msgspec.ValidationError, RecursionError):
+            continue
+        setattr(fitted, field.name, part)
+    return fitted
+
+
+def _without_strangers(value: Any) -> Any:
+    """A list of attendees may hold bare e-mails; everything else goes through as it is."""
+    if isinstance(value, list):
+        return [{"email": item} if isinstance(item, str) else item for item in value]
+    return value
+
+
+def read_instant(text: str | None) -> datetime | None:
+    """An instant from any of Cal.com's formats, in UTC; a time without an offset is taken as UTC. None: unreadable.
+
+    >>> read_instant("2026-12-01T09:00:00Z") == read_instant("2026-12-01T10:00:00.000+01:00")
+    True
+    """
+    if text is None or len(text) < len("2026-12-01"):
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

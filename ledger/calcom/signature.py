@@ -1,0 +1,55 @@
+"""Is this delivery Cal.com's? Decided on the raw bytes, before anything is parsed.
+
+Cal.com signs the exact body with HMAC-SHA256 and sends lower-case hex in `X-Cal-Signature-256`; without a secret it
+sends the words `no-secret-provided` in the same header (CALCOM.md section 2).
+"""
+
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+
+from ledger.errors import SecretMissing, SignatureRefused
+
+SIGNATURE_HEADERS = frozenset({b"x-cal-signature-256", b"x-cal-signature", b"cal-signature"})
+"""Cal.com's own header, and the two spellings that senders of the older receivers use."""
+
+NO_SECRET_PROVIDED = b"no-secret-provided"
+_SIGNATURE = re.compile(rb"(?:sha256=)?([0-9a-fA-F]{64})")
+
+
+def sign(body: bytes, secret: bytes) -> str:
+    """The signature Cal.com would send: 64 lower-case hexadecimal digits."""
+    return hmac.digest(secret, body, "sha256").hex()
+
+
+def verify(body: bytes, headers: Iterable[tuple[bytes, bytes]], secrets: Sequence[bytes]) -> int:
+    """The index of the secret under which the body is Cal.com's.
+
+    `headers` are raw, names in lower case. Every secret is tried and every comparison takes the same time,
+    so an answer's delay tells nothing. Raises SignatureRefused with its reason, SecretMissing without a secret.
+    """
+    given = [value for name, value in headers if name in SIGNATURE_HEADERS]
+    if not secrets:
+        raise SecretMissing
+    digest = _read(given)
+    verified_by = -1
+    for index, secret in enumerate(secrets):
+        if hmac.compare_digest(hmac.digest(secret, body, "sha256"), digest) and verified_by < 0:
+            verified_by = index
+    if verified_by < 0:
+        raise SignatureRefused("mismatch")
+    return verified_by
+
+
+def _read(given: list[bytes]) -> bytes:
+    """The one signature among the headers, as 32 bytes."""
+    if not given:
+        raise SignatureRefused("missing")
+    if len(given) > 1:
+        raise SignatureRefused("repeated")
+    if given[0] == NO_SECRET_PROVIDED:
+        raise SignatureRefused("no_secret_provided")
+    match = _SIGNATURE.fullmatch(given[0])
+    if match is None:
+        raise SignatureRefused("malformed")
+    return bytes.fromhex(match[1].decode())

@@ -1,0 +1,242 @@
+"""What a body can mean for one booking: a closed union of facts, each about exactly one booking.
+
+A fact says nothing about when: `Dated` puts it in its place. `None` in `Details` means "this body does not say".
+"""
+
+from datetime import datetime
+from typing import ClassVar
+
+import msgspec
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+    """The root of the union. `rank` decides between facts of the same instant, lower first."""
+
+    rank: ClassVar[int]
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attendee as a body names them; `email` is lower-cased, it is how attendees are told apart."""
+
+    email: str
+    name: str | None = None
+    phone: str | None = None
+    time_zone: str | None = None
+
+
+class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a body says of the booking itself. Times are aware instants; `attendees` keeps the body's order."""
+
+    number: int | None = None
+    ical_uid: str | None = None
+    title: str | None = None
+    description: str | None = None
+    event_type: str | None = None
+    event_type_number: int | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    location: str | None = None
+    meeting_url: str | None = None
+    host_email: str | None = None
+    host_name: str | None = None
+    attendees: tuple[Person, ...] | None = None
+    metadata: dict[str, str] | None = None
+    seats: int | None = None
+    recurring: bool | None = None
+    previous_uid: str | None = None
+
+
+class Requested(Fact, frozen=True, kw_only=True):
+    """Somebody asked for a time; the host has to confirm."""
+
+    rank = 10
+    details: Details
+
+
+class PaymentInitiated(Fact, frozen=True, kw_only=True):
+    """A payment was asked for. Cal.com's body says ACCEPTED; its own row is still pending."""
+
+    rank = 20
+    details: Details
+    payment_number: int | None = None
+
+
+class Created(Fact, frozen=True, kw_only=True):
+    """Booked, or a request confirmed, or a payment completed, or (on a seated booking) a seat taken."""
+
+    rank = 30
+    details: Details
+
+
+class Confirmed(Fact, frozen=True, kw_only=True):
+    """An explicit confirmation: system 001's main event."""
+
+    rank = 35
+    details: Details
+
+
+class Paid(Fact, frozen=True, kw_only=True):
+    """The payment went through; `accepted` is false where the host still has to confirm."""
+
+    rank = 40
+    details: Details
+    payment_number: int | None = None
+    accepted: bool = True
+
+
+class Rescheduled(Fact, frozen=True, kw_only=True):
+    """This booking takes the place of `details.previous_uid`, another uid."""
+
+    rank = 45
+    details: Details
+    rescheduled_by: str | None = None
+
+
+class Moved(Fact, frozen=True, kw_only=True):
+    """The same booking, the same uid, at another time."""
+
+    rank = 46
+    details: Details
+
+
+class SeatTaken(Fact, frozen=True, kw_only=True):
+    """One attendee came over from another slot of the class."""
+
+    rank = 47
+    details: Details
+
+
+class LocationUpdated(Fact, frozen=True, kw_only=True):
+    rank = 50
+    details: Details
+
+
+class Reassigned(Fact, frozen=True, kw_only=True):
+    rank = 51
+    details: Details
+
+
+class MeetingStarted(Fact, frozen=True, kw_only=True):
+    """The scheduled start came. `details` is a snapshot taken at booking time: it fills gaps, no more."""
+
+    rank = 60
+    details: Details
+
+
+class MeetingEnded(Fact, frozen=True, kw_only=True):
+    """The scheduled end came, whether or not anybody did. `details` as for `MeetingStarted`."""
+
+    rank = 70
+    details: Details
+
+
+class AttendeesMarked(Fact, frozen=True, kw_only=True):
+    """Attendees marked absent (true) or no longer absent (false), by e-mail."""
+
+    rank = 80
+    absent: dict[str, bool]
+    details: Details
+
+
+class HostAbsent(Fact, frozen=True, kw_only=True):
+    rank = 81
+    details: Details
+
+
+class GuestsAbsent(Fact, frozen=True, kw_only=True):
+    """Cal Video saw no guest in time; `emails` names those it listed."""
+
+    rank = 82
+    emails: tuple[str, ...]
+    details: Details
+
+
+class SeatLeft(Fact, frozen=True, kw_only=True):
+    """One attendee left a seated booking, which lives on while anybody is left.
+
+    `ambiguous`: the body would look the same if the whole booking had been cancelled.
+    """
+
+    rank = 85
+    emails: tuple[str, ...]
+    moved_to_uid: str | None = None
+    details: Details
+    reason: str | None = None
+    ambiguous: bool = False
+
+
+class Cancelled(Fact, frozen=True, kw_only=True):
+    rank = 90
+    details: Details
+    reason: str | None = None
+    cancelled_by: str | None = None
+    reschedule_requested: bool = False
+
+
+class Rejected(Fact, frozen=True, kw_only=True):
+    rank = 91
+    details: Details
+    reason: str | None = None
+
+
+class Superseded(Fact, frozen=True, kw_only=True):
+    """Another uid has taken this booking's place. `start` and `end` are what the new body says the old times were.
+
+    `by_snapshot`: only a flat MEETING_* says so; a snapshot fills gaps and overrules nothing.
+    """
+
+    rank = 95
+    by_uid: str
+    details: Details
+    by_snapshot: bool = False
+
+
+class RecordingReady(Fact, frozen=True, kw_only=True):
+    rank = 96
+    details: Details
+    recording_url: str | None = None
+    has_transcript: bool = False
+
+
+AnyFact = (
+    Requested
+    | PaymentInitiated
+    | Created
+    | Confirmed
+    | Paid
+    | Rescheduled
+    | Moved
+    | SeatTaken
+    | LocationUpdated
+    | Reassigned
+    | MeetingStarted
+    | MeetingEnded
+    | AttendeesMarked
+    | HostAbsent
+    | GuestsAbsent
+    | SeatLeft
+    | Cancelled
+    | Rejected
+    | Superseded
+    | RecordingReady
+)
+
+
+class Dated(msgspec.Struct, frozen=True, kw_only=True):
+    """A fact in its place: when it happened, and by which event of the log we know.
+
+    `digest` breaks the last ties: it depends on the body alone, so any order of arrival sorts the same way.
+    """
+
+    occurred_at: datetime
+    digest: bytes
+    position: int
+    recorded_at: datetime
+    trigger: str
+    fact: AnyFact
+
+    @property
+    def order(self) -> tuple[datetime, int, bytes]:
+        """The key by which facts are folded."""
+        return (self.occurred_at, self.fact.rank, self.digest)
+

@@ -1,0 +1,54 @@
+"""From a verified body to the events that file it in the log. Pure: time and a fresh identity come in."""
+
+import hmac
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from ledger.calcom.envelope import Envelope, open_envelope
+from ledger.links import link_event
+from ledger.store import Ledger, NewEvent
+
+
+class Filing(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery, ready for the appender: `events[0]` is the delivery itself, a link may follow."""
+
+    envelope: Envelope
+    events: tuple[NewEvent, ...]
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The event's metadata: how the delivery came. `secret` is the index of the secret that verified it."""
+
+    received_at: datetime
+    secret: int = 0
+    version: str | None = None
+
+
+def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UUID) -> Filing:
+    """What to append for one verified delivery.
+
+    A body that carries its own time has an event id made of its content, so an exact repeat is recognised. A body
+    without one gets `fresh_id`: the same words twice may well be two changes.
+    """
+    envelope = open_envelope(body)
+    event_id = _content_id(ledger, body) if envelope.occurred_at is not None else fresh_id
+    occurred_at = envelope.occurred_at or receipt.received_at
+    delivery = NewEvent(
+        event_id=event_id,
+        stream_id=envelope.stream_id(receipt.received_at),
+        topic=envelope.topic,
+        body=body,
+        occurred_at=occurred_at,
+        source="webhook",
+        metadata=msgspec.json.encode(receipt).decode(),
+    )
+    link = link_event(
+        ledger, envelope, stream_id=delivery.stream_id, event_id=event_id, occurred_at=occurred_at
+    )
+    return Filing(envelope=envelope, events=(delivery,) if link is None else (delivery, link))
+
+
+def _content_id(ledger: Ledger, body: bytes) -> UUID:
+    return UUID(bytes=hmac.digest(ledger.event_id_key, b"delivery\x00" + body, "sha256")[:16], version=8)

@@ -1,0 +1,156 @@
+"""Bookings read from the log: every event of theirs decoded, every booking of the same chain along with it.
+
+A booking's facts lie in several streams: its own, those of bookings that replaced it, and the one that carries its
+number where a body named nothing else. Starting from any of them the whole chain is gathered, however it arrived.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+
+import msgspec
+
+from ledger.booking import Booking, fold, link_chain
+from ledger.calcom.envelope import booking_stream, number_stream, open_envelope
+from ledger.calcom.meaning import meaning_of
+from ledger.facts import Dated, SeatLeft, SeatTaken
+from ledger.links import LINK_TOPICS, SUPERSEDED_TOPIC, read_link
+from ledger.postgres import Connection
+from ledger.store import RecordedEvent, read_streams
+from ledger.vocabulary import LedgerId, Position, StreamId
+
+CHAIN_LENGTH_MAX = 100
+
+NumberLookup = Callable[[Sequence[int]], Awaitable[dict[int, StreamId]]]
+"""Which of these numbers belong to a booking whose uid is known, and to which stream."""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one event says: facts, each about one stream; `chain`: streams of the same chain; `glances`: streams whose
+    bodies say more about this one, without belonging to its chain (a seat went there)."""
+
+    facts: tuple[tuple[StreamId, Dated], ...] = ()
+    chain: tuple[StreamId, ...] = ()
+    glances: tuple[StreamId, ...] = ()
+
+
+class Histories(msgspec.Struct, frozen=True, kw_only=True):
+    """Folded bookings by stream, and their facts. `merged`: streams known by number that turned out to be another's."""
+
+    bookings: dict[StreamId, Booking]
+    facts: dict[StreamId, list[Dated]]
+    merged: dict[StreamId, StreamId]
+
+
+def read_event(event: RecordedEvent) -> Reading:
+    """What the event means; nothing for an event that is about no booking."""
+    if event.topic in LINK_TOPICS:
+        link = read_link(event.body)
+        if event.topic == SUPERSEDED_TOPIC:
+            return Reading(chain=(event.stream_id, link.by_stream))
+        return Reading(chain=(event.stream_id,), glances=(link.by_stream,))
+    envelope = open_envelope(event.body)
+    occurred_at = envelope.occurred_at or event.occurred_at
+    facts = tuple(
+        (
+            stream_id,
+            Dated(
+                occurred_at=occurred_at,
+                digest=event.event_id.bytes,
+                position=event.position,
+                recorded_at=event.recorded_at,
+                trigger=envelope.trigger or event.topic,
+                fact=fact,
+            ),
+        )
+        for stream_id, fact in meaning_of(envelope)
+    )
+    return Reading(facts=facts, chain=tuple(_chain(facts)))
+
+
+def _chain(facts: Iterable[tuple[StreamId, Dated]]) -> Iterable[StreamId]:
+    """The other streams that belong with these facts; a seat that moved ties no chain."""
+    for stream_id, dated in facts:
+        if isinstance(dated.fact, SeatLeft):
+            continue
+        yield stream_id
+        details = dated.fact.details
+        if details.number is not None:
+            yield number_stream(details.number)
+        if details.previous_uid is not None and not isinstance(dated.fact, SeatTaken):
+            yield booking_stream(details.previous_uid)
+
+
+async def load_histories(
+    connection: Connection,
+    ledger_id: LedgerId,
+    stream_ids: Collection[StreamId],
+    *,
+    up_to: Position,
+    look_up_numbers: NumberLookup,
+) -> Histories:
+    """The bookings of these streams and of their whole chains, from the events up to a position.
+
+    A chain longer than `CHAIN_LENGTH_MAX` is cut there.
+    """
+    readings: dict[StreamId, list[Reading]] = {}
+    uid_streams: dict[StreamId, StreamId] = {}
+    chain, glances = set(stream_ids), set[StreamId]()
+    for _ in range(CHAIN_LENGTH_MAX):
+        missing = (chain | glances) - readings.keys()
+        if not missing:
+            break
+        readings |= {stream_id: [] for stream_id in missing}
+        for event in await read_streams(connection, ledger_id, list(missing), up_to=up_to):
+            readings[event.stream_id].append(read_event(event))
+        in_chain = [reading for stream_id in chain for reading in readings[stream_id]]
+        chain |= {stream_id for reading in in_chain for stream_id in reading.chain}
+        glances |= {stream_id for reading in in_chain for stream_id in reading.glances}
+        uid_streams |= _numbers_said(in_chain)
+        uid_streams |= await _look_up(in_chain, uid_streams, look_up_numbers)
+        chain |= {uid_streams[stream_id] for stream_id in chain & uid_streams.keys()}
+    return _fold(readings, chain, uid_streams)
+
+
+def _fold(
+    readings: dict[StreamId, list[Reading]], chain: set[StreamId], uid_streams: dict[StreamId, StreamId]
+) -> Histories:
+    facts: dict[StreamId, list[Dated]] = defaultdict(list)
+    merged: dict[StreamId, StreamId] = {}
+    for told in readings.values():
+        for stream_id, dated in (pair for reading in told for pair in reading.facts):
+            if stream_id in uid_streams:
+                merged[stream_id] = uid_streams[stream_id]
+            if stream_id in chain:
+                facts[uid_streams.get(stream_id, stream_id)].append(dated)
+    bookings = {stream_id: fold(stream_id, told) for stream_id, told in facts.items()}
+    link_chain(bookings, booking_stream)
+    return Histories(bookings=bookings, facts=dict(facts), merged=merged)
+
+
+def _numbers_said(readings: Iterable[Reading]) -> dict[StreamId, StreamId]:
+    """The streams of numbers that these bodies give together with a uid."""
+    return {
+        number_stream(dated.fact.details.number): stream_id
+        for reading in readings
+        for stream_id, dated in reading.facts
+        if dated.fact.details.number is not None and not _is_number_stream(stream_id)
+    }
+
+
+async def _look_up(
+    readings: Iterable[Reading], known: dict[StreamId, StreamId], look_up_numbers: NumberLookup
+) -> dict[StreamId, StreamId]:
+    """The uid streams of number streams that no body at hand has given a uid."""
+    said = {stream_id for reading in readings for stream_id, _ in reading.facts if _is_number_stream(stream_id)}
+    if not said - known.keys():
+        return {}
+    found = await look_up_numbers([_number_of(stream_id) for stream_id in said - known.keys()])
+    return {number_stream(number): stream_id for number, stream_id in found.items()}
+
+
+def _is_number_stream(stream_id: StreamId) -> bool:
+    return stream_id.startswith("booking-id-") and stream_id.removeprefix("booking-id-").isdigit()
+
+
+def _number_of(stream_id: StreamId) -> int:
+    return int(stream_id.removeprefix("booking-id-"))

@@ -1,0 +1,226 @@
+-- The event log: one immutable, hash-chained, contiguous log per ledger.
+--
+-- ledger.ledgers   one row per log: its head. Whoever appends holds this row's lock until commit, so positions are
+--                  given in commit order and a reader that follows them passes over nothing (ledger/store.py).
+-- ledger.events    the log. `state` holds the bytes as `encoding` says; `digest` chains every column to the row before.
+-- ledger.deliveries  what reached us and is no event of its own: refusals and exact repeats; telemetry, may be trimmed.
+--
+-- `ledger_id` leads every key: a ledger can live on a shard of its own. No sequence, no key across ledgers.
+
+-- migrate:up
+
+CREATE SCHEMA IF NOT EXISTS ledger;
+
+CREATE TABLE ledger.ledgers (
+    ledger_id int NOT NULL,
+    name text NOT NULL,
+    position bigint NOT NULL DEFAULT 0,
+    digest bytea NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT '2000-01-01 00:00:00+00',
+    event_id_key bytea NOT NULL,
+    CONSTRAINT ledgers_pkey PRIMARY KEY (ledger_id),
+    CONSTRAINT ledgers_name_is_a_slug CHECK (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+    CONSTRAINT ledgers_position_not_negative CHECK (position >= 0),
+    CONSTRAINT ledgers_digest_is_sha256 CHECK (octet_length(digest) = 32),
+    CONSTRAINT ledgers_event_id_key_length CHECK (octet_length(event_id_key) = 32)
+);
+
+CREATE TABLE ledger.events (
+    ledger_id int NOT NULL,
+    position bigint NOT NULL,
+    stream_id text NOT NULL,
+    stream_version int NOT NULL,
+    event_id uuid NOT NULL,
+    topic text NOT NULL,
+    state bytea NOT NULL,
+    encoding smallint NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    source text NOT NULL,
+    metadata text NOT NULL,
+    digest bytea NOT NULL,
+    CONSTRAINT events_pkey PRIMARY KEY (ledger_id, stream_id, stream_version),
+    CONSTRAINT events_position_unique UNIQUE (ledger_id, position),
+    CONSTRAINT events_event_id_unique UNIQUE (ledger_id, event_id),
+    CONSTRAINT events_position_from_one CHECK (position > 0),
+    CONSTRAINT events_stream_version_from_one CHECK (stream_version > 0),
+    CONSTRAINT events_source_known CHECK (source IN ('webhook', 'link', 'reconcile', 'command'))
+);
+
+-- Bodies stay in the row up to a page and are never compressed by PostgreSQL: pglz halves the write rate.
+ALTER TABLE ledger.events ALTER COLUMN state SET STORAGE EXTERNAL;
+ALTER TABLE ledger.events SET (toast_tuple_target = 8160);
+
+CREATE TABLE ledger.deliveries (
+    ledger_id int NOT NULL,
+    delivery_id uuid NOT NULL,
+    received_at timestamptz NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    position bigint,
+    duration_ms real NOT NULL,
+    CONSTRAINT deliveries_pkey PRIMARY KEY (ledger_id, delivery_id),
+    CONSTRAINT deliveries_outcome_known CHECK (outcome IN ('duplicate', 'refused')),
+    CONSTRAINT deliveries_duplicate_has_position CHECK ((outcome = 'duplicate') = (position IS NOT NULL))
+);
+
+CREATE INDEX deliveries_received_at ON ledger.deliveries (ledger_id, received_at DESC);
+
+CREATE FUNCTION ledger.refuse_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the event log is append-only: % refused', lower(TG_OP)
+        USING ERRCODE = 'restrict_violation', HINT = 'Append a correcting event instead.';
+END
+$$;
+
+CREATE TRIGGER events_append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.events
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+ALTER TABLE ledger.events ENABLE ALWAYS TRIGGER events_append_only;
+
+-- One link of the chain: what comes before, and this event's header with its body's hash. `ledger/chain.py` computes
+-- the same in Python; tests hold them together.
+CREATE FUNCTION ledger.chain_step(running bytea, previous bytea, link bytea) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN sha256(coalesce(running, previous) || link);
+END
+$$;
+
+CREATE AGGREGATE ledger.chain (bytea, bytea) (SFUNC = ledger.chain_step, STYPE = bytea);
+
+CREATE FUNCTION ledger.sized(value text) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN int4send(octet_length(convert_to(value, 'UTF8'))) || convert_to(value, 'UTF8');
+
+-- Appends what is new of a batch and tells for every event where it stands.
+--
+-- Under the head's lock: event ids already in the log are left out (and answered with the place of the first), the
+-- others get the next positions and stream versions, the chain goes on, one notification goes out. `expected_versions`
+-- holds null for "any"; a stream that is elsewhere raises BL001 and nothing is appended.
+CREATE FUNCTION ledger.append_events(
+    into_ledger int,
+    event_ids uuid[],
+    stream_ids text[],
+    topics text[],
+    states bytea[],
+    encodings smallint[],
+    occurred_ats timestamptz[],
+    sources text[],
+    metadatas text[],
+    expected_versions int[]
+) RETURNS TABLE (ordinal int, event_position bigint, event_stream_version int, duplicate boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    head record;
+    moment timestamptz;
+    appended bigint;
+    wrong record;
+BEGIN
+    SELECT ledgers.position, ledgers.digest, ledgers.recorded_at INTO STRICT head
+    FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
+    moment := greatest(clock_timestamp(), head.recorded_at);
+
+    IF expected_versions IS NOT NULL THEN
+        SELECT given.stream_id, given.expected, coalesce(max(e.stream_version), 0) AS actual INTO wrong
+        FROM unnest(event_ids, stream_ids, expected_versions) AS given (event_id, stream_id, expected)
+        LEFT JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.stream_id = given.stream_id
+        WHERE given.expected IS NOT NULL
+          AND NOT EXISTS (
+              SELECT FROM ledger.events AS known
+              WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+          )
+        GROUP BY given.stream_id, given.expected
+        HAVING coalesce(max(e.stream_version), 0) <> given.expected
+        LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
+                USING ERRCODE = 'BL001', DETAIL = wrong.actual::text;
+        END IF;
+    END IF;
+
+    WITH given AS (
+        SELECT *
+        FROM unnest(event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
+            WITH ORDINALITY
+            AS g (event_id, stream_id, topic, state, encoding, occurred_at, source, metadata, at)
+    ), fresh AS (
+        SELECT DISTINCT ON (given.event_id) given.*
+        FROM given
+        WHERE NOT EXISTS (
+            SELECT FROM ledger.events AS known
+            WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+        )
+        ORDER BY given.event_id, given.at
+    ), placed AS (
+        SELECT
+            fresh.*,
+            head.position + row_number() OVER (ORDER BY fresh.at) AS position,
+            (coalesce(last.stream_version, 0)
+                + row_number() OVER (PARTITION BY fresh.stream_id ORDER BY fresh.at))::int AS stream_version
+        FROM fresh
+        LEFT JOIN LATERAL (
+            SELECT e.stream_version
+            FROM ledger.events AS e
+            WHERE e.ledger_id = into_ledger AND e.stream_id = fresh.stream_id
+            ORDER BY e.stream_version DESC
+            LIMIT 1
+        ) AS last ON true
+    ), linked AS (
+        SELECT
+            placed.*,
+            '\x01'::bytea || int4send(into_ledger) || int8send(placed.position)
+                || int4send(placed.stream_version) || int2send(placed.encoding)
+                || timestamptz_send(placed.occurred_at) || timestamptz_send(moment)
+                || uuid_send(placed.event_id) || ledger.sized(placed.stream_id) || ledger.sized(placed.topic)
+                || ledger.sized(placed.source) || ledger.sized(placed.metadata) || sha256(placed.state) AS link
+        FROM placed
+    )
+    INSERT INTO ledger.events (
+        ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding,
+        occurred_at, recorded_at, source, metadata, digest
+    )
+    SELECT
+        into_ledger, linked.position, linked.stream_id, linked.stream_version, linked.event_id, linked.topic,
+        linked.state, linked.encoding, linked.occurred_at, moment, linked.source, linked.metadata,
+        ledger.chain(head.digest, linked.link) OVER (ORDER BY linked.position ROWS UNBOUNDED PRECEDING)
+    FROM linked
+    ORDER BY linked.position;
+    GET DIAGNOSTICS appended = ROW_COUNT;
+
+    IF appended > 0 THEN
+        UPDATE ledger.ledgers
+        SET position = head.position + appended,
+            recorded_at = moment,
+            digest = (
+                SELECT e.digest FROM ledger.events AS e
+                WHERE e.ledger_id = into_ledger AND e.position = head.position + appended
+            )
+        WHERE ledgers.ledger_id = into_ledger;
+        PERFORM pg_notify('ledger_events', into_ledger::text);
+    END IF;
+
+    RETURN QUERY
+        SELECT
+            given.at::int,
+            e.position,
+            e.stream_version,
+            e.position <= head.position
+                OR row_number() OVER (PARTITION BY given.event_id ORDER BY given.at) > 1
+        FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+        JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
+        ORDER BY given.at;
+END
+$$;
+
+COMMENT ON FUNCTION ledger.append_events IS 'Appends a batch under the head''s lock; see migrations/0001_event_log.sql.';
+
+INSERT INTO ledger.ledgers (ledger_id, name, digest, event_id_key)
+VALUES (
+    1,
+    'main',
+    sha256('booking-ledger/1'),
+    sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+);

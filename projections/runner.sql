@@ -1,0 +1,28 @@
+-- The runner's own statements. Tables: migrations/0002_read_models.sql.
+
+-- name: read_checkpoints
+-- $1 ledger_id
+SELECT projection, generation, position
+FROM projections.checkpoints
+WHERE ledger_id = $1
+ORDER BY position, projection;
+
+-- name: move_checkpoint
+-- Compare and set: no row where somebody else has moved it. Tells the moment, by the database's clock.
+-- $1 ledger_id, $2 projection, $3 generation, $4 from, $5 to
+UPDATE projections.checkpoints
+SET position = $5, moved_at = clock_timestamp(), state = 'running', error = NULL
+WHERE ledger_id = $1 AND projection = $2 AND generation = $3 AND position = $4
+RETURNING moved_at;
+
+-- name: note_failure
+-- $1 ledger_id, $2 projection, $3 generation, $4 error
+UPDATE projections.checkpoints
+SET state = 'failing', error = $4
+WHERE ledger_id = $1 AND projection = $2 AND generation = $3;
+
+-- name: park_event
+-- $1 ledger_id, $2 projection, $3 generation, $4 position, $5 stream_id, $6 error, $7 attempts
+INSERT INTO projections.parked_events (ledger_id, projection, generation, position, stream_id, error, attempts)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT ON CONSTRAINT parked_events_pkey DO UPDATE SET error = excluded.error, attempts = excluded.attempts;
