@@ -22,13 +22,13 @@ OTHER_ROUTES_BODY_BYTES_MAX = 1024 * 1024
 
 
 def create_app(
-    settings: Settings, dsn: str, *, internal_key: Secret, with_worker: bool, allow_unsafe: bool = False
+    settings: Settings, dsn: str, *, internal_key: Secret, with_worker: bool
 ) -> Litestar:
-    """The application on a database. Opening it raises OperatorError's children where it should not serve."""
+    """The application on a database that has been checked."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with opened(settings, dsn, with_worker=with_worker, allow_unsafe=allow_unsafe) as running:
+        async with opened(settings, dsn, with_worker=with_worker) as running:
             app.state.running = running
             gc.collect()
             gc.freeze()  # what is alive now stays: collections during requests need not look at it

@@ -2,15 +2,14 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from pathlib import Path
 
 import asyncpg
 import msgspec
 
 from api.deliveries import DeliveryLog
 from ledger.appender import Appender
-from ledger.migrate import refuse_unknown_schema
-from ledger.postgres import open_pool, refuse_old_server, refuse_unsafe_server
+from ledger.migrate import migrate, refuse_unknown_schema
+from ledger.postgres import connect, open_pool, refuse_old_server, refuse_unsafe_server
 from ledger.settings import Settings
 from ledger.store import Ledger, read_ledgers
 from projections.runner import Runner
@@ -42,27 +41,32 @@ def database(settings: Settings) -> Iterator[str]:
         yield dsn
 
 
-def home_of(settings: Settings) -> Path:
-    """The folder of the embedded server."""
-    from ledger.embedded import default_home
+async def check_database(settings: Settings, dsn: str) -> None:
+    """The database can be served from; an embedded one, being ours alone, has been migrated.
 
-    return settings.home or default_home()
+    Raises OperatorError's children, each saying what to do.
+    """
+    connection = await connect(settings.database_direct_url.reveal_text() if settings.database_direct_url else dsn)
+    try:
+        refuse_old_server(connection)
+        if settings.database_url is None:
+            await migrate(connection)
+        await refuse_unsafe_server(connection)
+        await refuse_unknown_schema(connection)
+    finally:
+        await connection.close()
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, dsn: str, *, with_worker: bool, allow_unsafe: bool = False) -> AsyncIterator[Running]:
-    """Everything runs, checked, for as long as the block lasts; then it ends in order and nothing answered is lost.
+async def opened(settings: Settings, dsn: str, *, with_worker: bool) -> AsyncIterator[Running]:
+    """Everything runs for as long as the block lasts; then it ends in order and nothing answered is lost.
 
-    `allow_unsafe` lets tests use a server without fsync. Raises OperatorError's children.
+    The database has been checked before (`check_database`).
     """
     pool = await open_pool(dsn, connections_max=WEB_CONNECTIONS_MAX, behind_pooler=settings.database_direct_url is not None)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(pool.close)
         async with pool.acquire() as connection:
-            refuse_old_server(connection)
-            if not allow_unsafe:
-                await refuse_unsafe_server(connection)
-            await refuse_unknown_schema(connection)
             ledgers = await read_ledgers(connection)
         appender = await stack.enter_async_context(Appender(pool).running())
         deliveries = await stack.enter_async_context(DeliveryLog(pool).running())

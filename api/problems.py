@@ -4,6 +4,7 @@ import http
 from typing import Any
 
 import msgspec
+import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
 
@@ -19,6 +20,8 @@ from ledger.errors import (
     StoreUnavailable,
     VersionConflict,
 )
+
+log = structlog.get_logger()
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -58,9 +61,11 @@ def problem_of(error: Exception) -> Problem:
     return _problem(500, "Something went wrong on our side; it has been logged.")
 
 
-def answer_problem(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's exception handler for everything."""
     problem = problem_of(error)
+    if problem.status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request_failed", path=request.scope["path"], exc_info=error)
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if problem.status == http.HTTPStatus.SERVICE_UNAVAILABLE else {}
     if problem.status == http.HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"

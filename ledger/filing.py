@@ -1,6 +1,5 @@
 """From a verified body to the events that file it in the log. Pure: time and a fresh identity come in."""
 
-import hmac
 from datetime import datetime
 from uuid import UUID
 
@@ -33,7 +32,7 @@ def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UU
     without one gets `fresh_id`: the same words twice may well be two changes.
     """
     envelope = open_envelope(body)
-    event_id = _content_id(ledger, body) if envelope.occurred_at is not None else fresh_id
+    event_id = ledger.event_id("delivery", body) if envelope.occurred_at is not None else fresh_id
     occurred_at = envelope.occurred_at or receipt.received_at
     delivery = NewEvent(
         event_id=event_id,
@@ -49,6 +48,3 @@ def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UU
     )
     return Filing(envelope=envelope, events=(delivery,) if link is None else (delivery, link))
 
-
-def _content_id(ledger: Ledger, body: bytes) -> UUID:
-    return UUID(bytes=hmac.digest(ledger.event_id_key, b"delivery\x00" + body, "sha256")[:16], version=8)

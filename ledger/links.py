@@ -5,7 +5,6 @@ the same transaction. A link is a pointer, no more: what it means is read from t
 better decoder improves the past here too. One link a pair of bookings: its event id is made of the two uids.
 """
 
-import hmac
 from datetime import datetime
 from uuid import UUID
 
@@ -36,9 +35,9 @@ def link_event(
     if envelope.previous_uid is None or envelope.trigger is None:
         return None
     link = Link(by_stream=stream_id, by_event=event_id, trigger=envelope.trigger)
-    pair = msgspec.json.encode(["link", envelope.previous_uid, stream_id])
+    pair = msgspec.json.encode([envelope.previous_uid, stream_id])
     return NewEvent(
-        event_id=UUID(bytes=hmac.digest(ledger.event_id_key, pair, "sha256")[:16], version=8),
+        event_id=ledger.event_id("link", pair),
         stream_id=booking_stream(envelope.previous_uid),
         topic=SUPERSEDED_TOPIC if supersedes(envelope) else SEAT_MOVED_TOPIC,
         body=msgspec.json.encode(link),

@@ -26,6 +26,7 @@ each further round trip would lengthen the time under lock.
 always a prefix of the log.
 """
 
+import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,9 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 NOTIFY_CHANNEL = "ledger_events"
 EXPECTED_VERSION_SQLSTATE = "BL001"
 
+_UUID_FIXED_BITS = 0xF000 << 64 | 0xC000 << 48
+_UUID_VERSION_8 = 0x8000 << 64 | 0x8000 << 48
+
 Source = Literal["webhook", "link", "reconcile", "command"]
 
 
@@ -55,6 +59,12 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     ledger_id: LedgerId
     name: str
     event_id_key: bytes
+
+    def event_id(self, purpose: str, content: bytes) -> UUID:
+        """The id of an event made of its content: the same words, the same id (UUID version 8, RFC 9562)."""
+        digest = hmac.digest(self.event_id_key, purpose.encode() + b"\x00" + content, "sha256")
+        number = int.from_bytes(digest[:16]) & ~_UUID_FIXED_BITS | _UUID_VERSION_8
+        return UUID(int=number)
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):

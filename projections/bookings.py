@@ -24,7 +24,7 @@ from projections.calendar_events import CalendarEvent, calendar_event, number_lo
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
-UNCHANGING = frozenset({"id", "ledger", "updated_at"})
+UNTOLD = frozenset({"id", "ledger", "appointment_id", "root_uid", "created_at", "updated_at"})
 """Fields that a history does not list: they say where a booking stands, not what happened to it."""
 
 
@@ -131,12 +131,40 @@ async def read_history(
 ) -> list[HistoryEntry]:
     """What happened to the booking, through its whole chain, each fact with what it changed. Raises NotFound."""
     histories = await _load(connection, ledger, name)
-    entries = [
-        entry
-        for booking in _chain(histories, _current(histories, name))
-        for entry in _entries(booking, histories, ledger, confirm_on_accept=confirm_on_accept)
-    ]
+    entries: list[HistoryEntry] = []
+    shown: dict[str, Any] = {}
+    for booking in _chain(histories, _current(histories, name)):
+        told, shown = _entries(booking, histories, ledger, shown, confirm_on_accept=confirm_on_accept)
+        entries += told
     return sorted(entries, key=lambda entry: (entry.occurred_at, entry.position))
+
+
+class Visibility(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a ledger holds, and how long after recording its bookings became visible."""
+
+    events: int
+    bookings: int
+    lag_events: int
+    median_ms: float
+    p95_ms: float
+
+
+async def read_lag_events(connection: Connection) -> int:
+    """How many events the furthest read model of any ledger is behind."""
+    lag: int = await connection.fetchval(SQL["read_lag_events"])
+    return lag
+
+
+async def read_visibility(connection: Connection, ledger: Ledger) -> Visibility:
+    row = await connection.fetchrow(SQL["read_visibility"], ledger.ledger_id)
+    assert row is not None, "ledgers are never removed"
+    return Visibility(**dict(row))
+
+
+async def pick_story(connection: Connection, ledger: Ledger) -> str | None:
+    """The booking with the most to tell, for those who want to see a history; None where none was rescheduled."""
+    uid: str | None = await connection.fetchval(SQL["pick_story"], ledger.ledger_id)
+    return uid
 
 
 async def _load(connection: Connection, ledger: Ledger, name: str) -> Histories:
@@ -178,11 +206,11 @@ def _chain(histories: Histories, booking: Booking) -> list[Booking]:
 
 
 def _entries(
-    booking: Booking, histories: Histories, ledger: Ledger, *, confirm_on_accept: bool
-) -> list[HistoryEntry]:
+    booking: Booking, histories: Histories, ledger: Ledger, shown: dict[str, Any], *, confirm_on_accept: bool
+) -> tuple[list[HistoryEntry], dict[str, Any]]:
+    """What happened to one booking, against `shown` (the one before it in its chain), and what it looks like then."""
     entries = []
     state = fold(booking.stream_id, ())
-    shown: dict[str, Any] = {}
     latest_position = 0
     for dated in _in_order(histories.facts[booking.stream_id]):
         state = evolve(state, dated)
@@ -200,7 +228,7 @@ def _entries(
             )
         )
         latest_position = max(latest_position, dated.position)
-    return entries
+    return entries, shown
 
 
 def _in_order(facts: list[Dated]) -> list[Dated]:
@@ -210,7 +238,7 @@ def _in_order(facts: list[Dated]) -> list[Dated]:
 def _shown(booking: Booking, ledger: Ledger, *, confirm_on_accept: bool) -> dict[str, Any]:
     """The fields of `calendar_events` that a history compares."""
     event = calendar_event(booking, ledger.name, confirm_on_accept=confirm_on_accept)
-    return {name: value for name, value in msgspec.structs.asdict(event).items() if name not in UNCHANGING}
+    return {name: value for name, value in msgspec.structs.asdict(event).items() if name not in UNTOLD}
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:

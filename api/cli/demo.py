@@ -1,0 +1,184 @@
+"""`booking-ledger demo`: the whole thing, at work, on made-up traffic."""
+
+import asyncio
+import contextlib
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from api.cli.context import checked_connection, progress_bar, read_settings
+from ledger.errors import OperatorError
+
+if TYPE_CHECKING:
+    from api.simulator.traffic import SimulatedDelivery
+    from ledger.postgres import Connection
+
+BOOKINGS_DEFAULT = 120
+START_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 20.0
+CATCH_UP_SECONDS_MAX = 30.0
+LOOK_AGAIN_SECONDS = 0.05
+SERVE = "from api.cli.main import main; main()"
+OUR_SETTINGS = ("DATABASE_URL", "DATABASE_DIRECT_URL", "CAL_COM_WEBHOOK_SECRET", "INTERNAL_API_KEY")
+
+
+@click.command()
+@click.option("--exit", "ends", is_flag=True, help="End when everything has been shown, instead of serving on.")
+@click.option("--bookings", default=BOOKINGS_DEFAULT, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--seed", default=1, show_default=True, help="Another seed, other people and other trouble.")
+def demo(*, ends: bool, bookings: int, seed: int) -> None:
+    """See it work: made-up Cal.com traffic into a throwaway database.
+
+    Starts an embedded PostgreSQL and a server in a temporary folder, posts signed webhooks to it over HTTP
+    (reschedules, cancellations, seats, no-shows, repeats, late arrivals), and shows what came of them. Needs no
+    network and leaves nothing behind.
+    """
+    from api.simulator.traffic import simulate
+    from ledger.embedded import embedded_postgres
+
+    secret, key = secrets.token_hex(16), secrets.token_urlsafe(16)
+    port = _free_port(read_settings().port)
+    with tempfile.TemporaryDirectory(prefix="booking-ledger-demo-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder, "home")
+        click.echo("Starting PostgreSQL and the server in a temporary folder …")
+        with embedded_postgres(home) as dsn, _server(home, port=port, secret=secret, key=key):
+            deliveries = simulate(seed=seed, now=_now(), bookings=bookings, secret=secret.encode())
+            answers = _post(deliveries, port)
+            click.echo(f"{len(deliveries):,} signed webhooks posted to http://127.0.0.1:{port}{WEBHOOK_PATH}: {answers}")
+            asyncio.run(_show(dsn))
+            click.echo(f"\nThe server runs on http://127.0.0.1:{port}, the key of this run is {key}. Try:")
+            click.echo(f"  curl -H 'Authorization: Bearer {key}' 'http://127.0.0.1:{port}/api/bookings?limit=3'")
+            if not ends:
+                click.echo("Ctrl-C ends the demo and removes everything.")
+                with contextlib.suppress(KeyboardInterrupt):
+                    signal.pause()
+
+
+WEBHOOK_PATH = "/api/webhooks/cal-com"
+
+
+def _now() -> datetime:
+    """Whole milliseconds, as Cal.com writes them."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _free_port(wanted: int) -> int:
+    """The port of the settings, or any other while that one is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free: int = probe.getsockname()[1]
+            return free
+    raise OperatorError("There is no free port on 127.0.0.1.")
+
+
+@contextlib.contextmanager
+def _server(home: Path, *, port: int, secret: str, key: str) -> Iterator[None]:
+    """A server process of its own, ready, for as long as the block lasts."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OUR_SETTINGS)}
+    ours = {
+        "BOOKING_LEDGER_HOME": str(home),
+        "CAL_COM_WEBHOOK_SECRET": secret,
+        "INTERNAL_API_KEY": key,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "LOG_LEVEL": "warning",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, "serve"],
+        env=inherited | ours,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us to hear first
+    ) as process:
+        try:
+            _wait_until_ready(process, port)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise OperatorError(f"The demo's server ended with {process.returncode}; its message stands above.")
+        with contextlib.suppress(OSError):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        time.sleep(LOOK_AGAIN_SECONDS)
+    raise OperatorError(f"The demo's server was not ready within {START_SECONDS_MAX:g} s.")
+
+
+def _post(deliveries: "Sequence[SimulatedDelivery]", port: int) -> str:
+    """Everything posted, one after the other as Cal.com does; the answers counted, as a sentence part."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    counts: dict[int, int] = {}
+    with progress_bar("posting webhooks") as progress:
+        for number, delivery in enumerate(deliveries, start=1):
+            connection.request("POST", WEBHOOK_PATH, body=delivery.body, headers=delivery.headers)
+            response = connection.getresponse()
+            response.read()
+            counts[response.status] = counts.get(response.status, 0) + 1
+            progress(number, len(deliveries))
+    return ", ".join(f"{count:,} answered {status}" for status, count in sorted(counts.items()))
+
+
+async def _show(dsn: str) -> None:
+    from api.cli.tables import console, print_bookings, print_history
+    from ledger.chain import verify_chain
+    from ledger.store import read_ledgers
+    from projections.bookings import Filter, list_bookings, pick_story, read_history, read_visibility
+
+    async with checked_connection(dsn) as connection:
+        ledger = (await read_ledgers(connection))["main"]
+        await _until_current(connection)
+        today = _now().replace(hour=0, minute=0, second=0, microsecond=0)
+        narrowed = Filter(starts_from=today, starts_before=today + timedelta(days=1))
+        rows = await list_bookings(connection, ledger, narrowed, after=None, rows_max=1_000)
+        console.print()
+        print_bookings(rows, title=f"Today, {today:%A %d %B %Y} (UTC)")
+        story = await pick_story(connection, ledger)
+        if story is not None:
+            console.print()
+            print_history(story, await read_history(connection, ledger, story, confirm_on_accept=False))
+        visibility = await read_visibility(connection, ledger)
+        found = await verify_chain(connection, ledger)
+        console.print(
+            f"\n{visibility.events:,} events make {visibility.bookings:,} bookings; the read models are "
+            f"{visibility.lag_events} events behind. From recorded to visible: median {visibility.median_ms:.0f} ms, "
+            f"95 % within {visibility.p95_ms:.0f} ms.",
+            soft_wrap=True,
+        )
+        console.print(
+            f"The hash chain holds over {found.events:,} events."
+            if found.ok
+            else f"[red]The hash chain is broken at position {found.first_bad_position}.[/red]"
+        )
+
+
+async def _until_current(connection: "Connection") -> None:
+    """Return once every read model has what the log has."""
+    from projections.bookings import read_lag_events
+
+    async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
+        while await read_lag_events(connection):
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)

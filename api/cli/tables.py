@@ -1,0 +1,98 @@
+"""Bookings as people read them on a terminal. Control characters of whoever booked are shown, never obeyed."""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from projections.bookings import FoundBooking, HistoryEntry
+from projections.calendar_events import CalendarEvent
+
+STATUS_STYLES = {
+    "scheduled": "cyan",
+    "confirmed": "green",
+    "completed": "bright_black",
+    "no_show": "magenta",
+    "cancelled": "red",
+    "rescheduled": "yellow",
+}
+VALUE_CHARACTERS_MAX = 60
+
+PLAIN_WIDTH = 110
+"""Columns where the output goes to a file or a pipe."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def print_bookings(rows: Sequence[CalendarEvent], *, title: str | None = None) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading, columns in (("start (UTC)", 16), ("min", 3), ("status", 11), ("what", None), ("who", 16), ("uid", 22)):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=columns, ratio=None if columns else 1)
+    for row in rows:
+        table.add_row(
+            row.start_time.strftime("%Y-%m-%d %H:%M") if row.start_time else "unknown",
+            str(row.duration_minutes if row.duration_minutes is not None else ""),
+            _status(row.status),
+            _plain(row.title or row.event_type or "(no title yet)"),
+            _plain(row.attendee_name or row.attendee_email or ""),
+            _plain(row.cal_com_event_id),
+        )
+    console.print(table)
+    if not rows:
+        console.print("No bookings.")
+
+
+def print_booking(found: FoundBooking) -> None:
+    booking = found.booking
+    if found.asked_for not in (booking.cal_com_event_id, str(booking.booking_number)):
+        console.print(f"{_plain(found.asked_for)} was rescheduled; this is the booking that stands now.")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name in booking.__struct_fields__:
+        value = getattr(booking, name)
+        if value not in (None, "", [], {}, False):
+            table.add_row(name, _status(value) if name == "status" else _value(value))
+    if len(found.chain) > 1:
+        table.add_row("chain", _plain(" → ".join(found.chain)))
+    console.print(table)
+
+
+def print_history(name: str, entries: Sequence[HistoryEntry]) -> None:
+    console.print(f"[bold]History of {_plain(name)}[/bold]")
+    for entry in entries:
+        late = "  [yellow]came late[/yellow]" if entry.late else ""
+        console.print(
+            f"{entry.occurred_at:%Y-%m-%d %H:%M:%S}  [bold]{_plain(entry.trigger)}[/bold]  "
+            f"{_plain(entry.uid)}  position {entry.position}{late}",
+            soft_wrap=True,
+        )
+        for change in entry.changes:
+            before, after = _value(change.before), _value(change.after)
+            told = f"{before} → {after}" if change.before else after
+            console.print(f"    {change.field}: {told}", soft_wrap=True)
+
+
+def _status(status: str) -> str:
+    style = STATUS_STYLES.get(status, "default")
+    return f"[{style}]{_plain(status)}[/{style}]"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, list):
+        return _plain(", ".join(str(item.get("email", item)) if isinstance(item, dict) else str(item) for item in value))
+    if isinstance(value, dict):
+        return _plain(", ".join(f"{key}={item}" for key, item in value.items()))
+    return _plain("none" if value is None else str(value))
+
+
+def _plain(text: str) -> str:
+    """Text that cannot speak to the terminal or to rich."""
+    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return escape(printable if len(printable) <= VALUE_CHARACTERS_MAX else printable[: VALUE_CHARACTERS_MAX - 1] + "…")
