@@ -5,8 +5,9 @@ by (occurred_at, rank, digest), equal ones count once, and each is folded in. A 
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -39,14 +40,18 @@ from ledger.facts import (
 )
 from ledger.vocabulary import BookingStatus, CalendarStatus, StreamId
 
+BY_ORDER = attrgetter("occurred_at", "rank", "digest")
+"""The key by which dated facts are folded."""
+
 UNKNOWN_TIME = datetime.min
 """Stands for the start of a meeting whose own body did not give it."""
 
 
-class Booking(msgspec.Struct, kw_only=True):
+class Booking(msgspec.Struct, kw_only=True, gc=False):
     """One booking as its facts tell it. A value: only `fold` and `evolve` make new ones, nobody changes one.
 
     `status` is Cal.com's word without regard to a newer uid; read `booking_status` and `calendar_status` instead.
+    `named` are attendees that wait to be put by e-mail; `told` is what bodies said of the booking itself, the weightiest first; the plain fields are what results.
     `seat_from`: `rescheduled_from` is a slot from which one seat came, and which lives on.
     `started_for` and `ended_for` are the start for which the meeting was reported: they count while it is still that.
     """
@@ -66,11 +71,12 @@ class Booking(msgspec.Struct, kw_only=True):
     host_email: str | None = None
     host_name: str | None = None
     attendees: dict[str, Person] = {}
+    named: tuple[Person, ...] | None = None
     left: dict[str, Person] = {}
     absent: dict[str, bool] = {}
     metadata: dict[str, str] = {}
     seats: int | None = None
-    recurring: bool = False
+    recurring: bool | None = None
     status: BookingStatus | None = None
     requested: bool = False
     payment_initiated: bool = False
@@ -93,6 +99,7 @@ class Booking(msgspec.Struct, kw_only=True):
     recording_url: str | None = None
     has_transcript: bool = False
     doubts: tuple[str, ...] = ()
+    told: tuple[Details, ...] = ()
     first_occurred_at: datetime | None = None
     last_occurred_at: datetime | None = None
     last_position: int = 0
@@ -143,21 +150,33 @@ class Booking(msgspec.Struct, kw_only=True):
         return "confirmed" if confirmed or confirm_on_accept else "scheduled"
 
 
-def fold(stream_id: StreamId, facts: Iterable[Dated]) -> Booking:
+def fold(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
     """The booking that these facts tell, in whatever order and however often they are given."""
     booking = _blank(stream_id)
     previous = None
-    for dated in sorted(facts, key=_order):
-        if dated.order != previous:
-            _apply(booking, dated)
-        previous = dated.order
+    for dated in sorted(facts, key=BY_ORDER) if len(facts) > 1 else facts:
+        fact = dated.fact
+        if previous is None or dated.occurred_at != previous.occurred_at or BY_ORDER(dated) != BY_ORDER(previous):
+            _APPLY[type(fact)](booking, fact)
+            previous = dated
+            if dated.position > booking.last_position:
+                booking.last_position = dated.position
+            if booking.first_occurred_at is None:
+                booking.first_occurred_at = dated.occurred_at
+    if previous is not None:
+        booking.last_occurred_at = previous.occurred_at
+    _settle(booking)
     return booking
 
 
 def evolve(booking: Booking, dated: Dated) -> Booking:
     """The next state, where `dated` is not earlier than any fact folded so far. Total: any fact is accepted."""
     following = copy.copy(booking)
-    _apply(following, dated)
+    _APPLY[type(dated.fact)](following, dated.fact)
+    following.first_occurred_at = booking.first_occurred_at or dated.occurred_at
+    following.last_occurred_at = dated.occurred_at
+    following.last_position = max(booking.last_position, dated.position)
+    _settle(following)
     return following
 
 
@@ -182,27 +201,15 @@ def link_chain(bookings: Mapping[StreamId, Booking], stream_of: Callable[[str], 
 
 
 def _blank(stream_id: StreamId) -> Booking:
-    name = stream_id.removeprefix("booking-")
+    name = stream_id[len("booking-") :]
     if name.startswith("id-") and name[3:].isdigit():
-        return Booking(stream_id=stream_id, number=int(name[3:]))
+        return Booking(stream_id=stream_id, told=(Details(number=int(name[3:])),))
     return Booking(stream_id=stream_id, uid=name)
-
-
-def _order(dated: Dated) -> tuple[datetime, int, bytes]:
-    return dated.order
 
 
 def _counts_for(reported: datetime | None, start: datetime | None) -> bool:
     """Whether a meeting reported for one start still speaks of the booking's present start."""
     return reported is not None and (start is None or reported in (UNKNOWN_TIME, start))
-
-
-def _apply(booking: Booking, dated: Dated) -> None:
-    fact = dated.fact
-    booking.first_occurred_at = booking.first_occurred_at or dated.occurred_at
-    booking.last_occurred_at = dated.occurred_at
-    booking.last_position = max(booking.last_position, dated.position)
-    _APPLY[type(fact)](booking, fact)
 
 
 def _requested(booking: Booking, fact: Requested) -> None:
@@ -292,6 +299,7 @@ def _guests_absent(booking: Booking, fact: GuestsAbsent) -> None:
 
 
 def _seat_left(booking: Booking, fact: SeatLeft) -> None:
+    _flush(booking)
     leavers = {email: booking.attendees.get(email) or Person(email=email) for email in fact.emails}
     booking.left = {**booking.left, **leavers}
     booking.attendees = {email: person for email, person in booking.attendees.items() if email not in leavers}
@@ -319,8 +327,7 @@ def _superseded(booking: Booking, fact: Superseded) -> None:
         _doubt(booking, "link_unknown")
         return
     booking.rescheduled_to = fact.by_uid
-    booking.start = booking.start or fact.details.start
-    booking.end = booking.end or fact.details.end
+    booking.told = (*booking.told, fact.details)
 
 
 def _recording_ready(booking: Booking, fact: RecordingReady) -> None:
@@ -367,7 +374,7 @@ def _imply_accepted(booking: Booking) -> None:
 
 
 def _is_seated(booking: Booking, details: Details) -> bool:
-    return booking.seats is not None or details.seats is not None
+    return details.seats is not None or any(told.seats is not None for told in booking.told)
 
 
 def _doubt(booking: Booking, name: str) -> None:
@@ -375,7 +382,42 @@ def _doubt(booking: Booking, name: str) -> None:
         booking.doubts = (*booking.doubts, name)
 
 
-_SCALARS = (
+def _overwrite(booking: Booking, details: Details, *, joins: bool = False) -> None:
+    """Take what the body says. Where `joins`, the people named come in addition to those known."""
+    booking.told = (details, *booking.told)
+    if details.metadata is not None:
+        booking.metadata = {**booking.metadata, **details.metadata}
+    if details.attendees is not None:
+        if joins:
+            _flush(booking)
+            booking.attendees = {**booking.attendees, **_by_email(details.attendees)}
+        else:
+            booking.named = details.attendees
+
+
+def _fill(booking: Booking, details: Details) -> None:
+    """Take what the body says where nothing is known yet: a snapshot may be older than what we know."""
+    booking.told = (*booking.told, details)
+    if details.metadata is not None:
+        booking.metadata = {**details.metadata, **booking.metadata}
+    if details.attendees is not None and booking.named is None and not booking.attendees:
+        booking.named = details.attendees
+    if booking.rescheduled_from is None:
+        booking.rescheduled_from = details.previous_uid
+    _imply_accepted(booking)
+
+
+def _flush(booking: Booking) -> None:
+    """The people named last are the attendees."""
+    if booking.named is not None:
+        booking.attendees, booking.named = _by_email(booking.named), None
+
+
+def _by_email(people: tuple[Person, ...]) -> dict[str, Person]:
+    return {person.email: person for person in people}
+
+
+_TOLD = attrgetter(
     "number",
     "ical_uid",
     "title",
@@ -391,29 +433,33 @@ _SCALARS = (
     "seats",
     "recurring",
 )
+_NOTHING_TOLD = _TOLD(Details())
 
 
-def _overwrite(booking: Booking, details: Details, *, joins: bool = False) -> None:
-    """Take what the body says. Where `joins`, the people named come in addition to those known."""
-    for name in _SCALARS:
-        value = getattr(details, name)
-        if value is not None:
-            setattr(booking, name, value)
-    if details.metadata:
-        booking.metadata = {**booking.metadata, **details.metadata}
-    if details.attendees:
-        named = {person.email: person for person in details.attendees}
-        booking.attendees = {**booking.attendees, **named} if joins else named
-
-
-def _fill(booking: Booking, details: Details) -> None:
-    """Take what the body says where nothing is known yet: a snapshot may be older than what we know."""
-    for name in _SCALARS:
-        value = getattr(details, name)
-        if value is not None and not getattr(booking, name):
-            setattr(booking, name, value)
-    booking.metadata = {**(details.metadata or {}), **booking.metadata}
-    if details.attendees and not booking.attendees:
-        booking.attendees = {person.email: person for person in details.attendees}
-    booking.rescheduled_from = booking.rescheduled_from or details.previous_uid
-    _imply_accepted(booking)
+def _settle(booking: Booking) -> None:
+    """The plain fields are what the weightiest body says that says anything of them."""
+    _flush(booking)
+    told = booking.told
+    values = _TOLD(told[0]) if told else _NOTHING_TOLD
+    for details in told[1:]:
+        if None not in values:
+            break
+        values = tuple(
+            [below if value is None else value for value, below in zip(values, _TOLD(details), strict=True)]
+        )
+    (
+        booking.number,
+        booking.ical_uid,
+        booking.title,
+        booking.description,
+        booking.event_type,
+        booking.event_type_number,
+        booking.start,
+        booking.end,
+        booking.location,
+        booking.meeting_url,
+        booking.host_email,
+        booking.host_name,
+        booking.seats,
+        booking.recurring,
+    ) = values

@@ -139,6 +139,8 @@ def _start(home: Path, data: Path, account: Account, *, durable: bool) -> int:
     """The pid of a new postmaster; the cluster is made first if there is none."""
     if not _reaches(account, data.parent):
         raise EmbeddedPostgresFailed(f"{account.pw_name}, who runs it for root, cannot enter {data.parent}; allow it.")
+    for half_made in data.parent.glob("postgres-new-*"):
+        shutil.rmtree(half_made, ignore_errors=True)
     programs = _programs(data, account)
     if not data.exists():
         _make_cluster(programs, data, account, durable=durable)
@@ -188,8 +190,6 @@ def _serves(pid: int, data: Path) -> bool:
 
 def _make_cluster(programs: Path, data: Path, account: Account, *, durable: bool) -> None:
     """A whole cluster, with our database, appears at `data` by rename, or nothing does."""
-    for half_made in data.parent.glob("postgres-new-*"):
-        shutil.rmtree(half_made, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(prefix="postgres-new-", dir=data.parent))
     os.chown(staging, account.pw_uid, account.pw_gid, follow_symlinks=False)
     initdb: list[Word] = [programs / "initdb", "-D", staging, "-U", NAME, "--encoding=UTF8", "--data-checksums"]
@@ -356,7 +356,8 @@ def _open(path: Path) -> IO[bytes]:
 def _locked(path: Path, seconds: float) -> Iterator[IO[bytes]]:
     with _open(path) as lock:
         if not _until(lambda: _is_alone(lock), seconds):
-            raise EmbeddedPostgresFailed(f"{path} was locked for {seconds:g} s; end whom `fuser {path}` names.")
+            todo = f"`fuser {path}`, here or in another container, shows by whom; end that, and start again"
+            raise EmbeddedPostgresFailed(f"{path} has been locked for {seconds:g} s; {todo}.")
         yield lock
 
 
@@ -378,9 +379,10 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 def _as_our_error(home: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, KeyError, subprocess.SubprocessError) as cause:
-        said = _end_of(cause.stderr) if isinstance(cause, subprocess.CalledProcessError) else ""
-        raise EmbeddedPostgresFailed(f"{cause}; give {home} to who runs this, or set DATABASE_URL. {said}") from cause
+    except subprocess.CalledProcessError as cause:
+        raise EmbeddedPostgresFailed(f"{Path(cause.cmd[0]).name} failed. {_end_of(cause.stderr or b'')}") from cause
+    except (OSError, KeyError, subprocess.TimeoutExpired) as cause:
+        raise EmbeddedPostgresFailed(f"{cause}; give {home} to who runs this, or set DATABASE_URL.") from cause
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from typing import ClassVar
 import msgspec
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True):
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
     """The root of the union. `rank` decides between facts of the same instant, lower first."""
 
     rank: ClassVar[int]
 
 
-class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An attendee as a body names them; `email` is lower-cased, it is how attendees are told apart."""
 
     email: str
@@ -24,7 +24,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     time_zone: str | None = None
 
 
-class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a body says of the booking itself. Times are aware instants; `attendees` keeps the body's order."""
 
     number: int | None = None
@@ -222,21 +222,17 @@ AnyFact = (
 )
 
 
-class Dated(msgspec.Struct, frozen=True, kw_only=True):
+class Dated(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A fact in its place: when it happened, and by which event of the log we know.
 
-    `digest` breaks the last ties: it depends on the body alone, so any order of arrival sorts the same way.
+    Facts are folded by (occurred_at, rank, digest): `digest` breaks the last ties and depends on the body alone, so any
+    order of arrival sorts the same way.
     """
 
     occurred_at: datetime
+    rank: int
     digest: bytes
     position: int
     recorded_at: datetime
     trigger: str
     fact: AnyFact
-
-    @property
-    def order(self) -> tuple[datetime, int, bytes]:
-        """The key by which facts are folded."""
-        return (self.occurred_at, self.fact.rank, self.digest)
-

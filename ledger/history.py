@@ -55,6 +55,7 @@ def read_event(event: RecordedEvent) -> Reading:
             stream_id,
             Dated(
                 occurred_at=occurred_at,
+                rank=fact.rank,
                 digest=event.event_id.bytes,
                 position=event.position,
                 recorded_at=event.recorded_at,

@@ -11,10 +11,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from ledger.booking import Booking, evolve, fold
+from ledger.booking import BY_ORDER, Booking, evolve, fold
 from ledger.calcom.envelope import booking_stream, number_stream
 from ledger.errors import NotFound
-from ledger.facts import Dated
 from ledger.history import Histories, load_histories
 from ledger.postgres import Connection
 from ledger.sql import load_statements
@@ -212,7 +211,7 @@ def _entries(
     entries = []
     state = fold(booking.stream_id, ())
     latest_position = 0
-    for dated in _in_order(histories.facts[booking.stream_id]):
+    for dated in sorted(histories.facts[booking.stream_id], key=BY_ORDER):
         state = evolve(state, dated)
         before, shown = shown, _shown(state, ledger, confirm_on_accept=confirm_on_accept)
         entries.append(
@@ -229,10 +228,6 @@ def _entries(
         )
         latest_position = max(latest_position, dated.position)
     return entries, shown
-
-
-def _in_order(facts: list[Dated]) -> list[Dated]:
-    return sorted(facts, key=lambda dated: dated.order)
 
 
 def _shown(booking: Booking, ledger: Ledger, *, confirm_on_accept: bool) -> dict[str, Any]:

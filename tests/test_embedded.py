@@ -187,12 +187,8 @@ def test_the_last_user_stops_the_server(home: Path) -> None:
 
 
 def test_an_error_in_the_block_stops_the_server_too(home: Path) -> None:
-    def fail() -> None:
-        with embedded_postgres(home, durable=False):
-            raise LookupError(postmaster_pid(home))
-
-    with pytest.raises(LookupError) as error:
-        fail()
+    with pytest.raises(LookupError) as error, embedded_postgres(home, durable=False):
+        raise LookupError(postmaster_pid(home))
     assert not is_running(error.value.args[0])
 
 

@@ -29,7 +29,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_
 
 
 def print_bookings(rows: Sequence[CalendarEvent], *, title: str | None = None) -> None:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", expand=True)
     for heading, columns in (("start (UTC)", 16), ("min", 3), ("status", 11), ("what", None), ("who", 16), ("uid", 22)):
         table.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=columns, ratio=None if columns else 1)
     for row in rows:

@@ -8,15 +8,21 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ledger.calcom.payloads import Body, Payload, Unreadable, read_body, read_instant
-from ledger.calcom.triggers import FLAT_TRIGGERS, UNRECOGNISED_TOPIC, canonical_trigger, topic_of
+from ledger.calcom.payloads import Payload, Unreadable, read_body, read_instant
+from ledger.calcom.triggers import (
+    FLAT_TRIGGERS,
+    KNOWN_TRIGGERS,
+    UNRECOGNISED_TOPIC,
+    canonical_trigger,
+    topic_of,
+)
 from ledger.vocabulary import BookingUid, StreamId
 
 UID_CHARACTERS_MAX = 200
 NUMBER_MAX = 2**63 - 1
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How one body is filed.
 
     `occurred_at` is None where the body carries no time of its own; then the time of receipt counts.
@@ -56,8 +62,8 @@ def open_envelope(body: bytes) -> Envelope:
         fields = read_body(body)
     except Unreadable as error:
         return Envelope(topic=UNRECOGNISED_TOPIC, error=str(error))
-    payload = _payload(fields)
-    trigger = _trigger(fields)
+    payload = fields.payload
+    trigger = _trigger(fields.trigger)
     uid = _uid(payload.uid) or _uid(payload.booking_uid)
     previous = _uid(payload.reschedule_uid) or _uid(payload.from_reschedule)
     topic = topic_of(trigger)
@@ -67,27 +73,16 @@ def open_envelope(body: bytes) -> Envelope:
         payload=payload,
         uid=uid,
         number=_number(payload.booking_id) or _number(payload.id),
-        occurred_at=_occurred_at(fields, payload, trigger),
+        occurred_at=_occurred_at(fields.created_at, payload, trigger),
         previous_uid=previous if previous != uid else None,
         error=None if trigger else "no trigger in the body",
     )
 
 
-def _payload(fields: Body) -> Payload:
-    """The part that speaks of the booking: `payload`, `data`, `payload.booking`, or the root of a flat body."""
-    payload = fields.payload or fields.data or fields
-    if payload.booking is None or payload.uid is not None:
-        return payload
-    try:
-        inner = read_body(bytes(payload.booking))
-    except Unreadable:
-        return payload
-    return inner
-
-
-def _trigger(fields: Body) -> str | None:
+def _trigger(name: str | None) -> str | None:
     """The trigger's canonical name; None where there is none to read."""
-    name = fields.trigger_event or fields.trigger
+    if name in KNOWN_TRIGGERS:
+        return name
     return canonical_trigger(name) if name and name.isprintable() else None
 
 
@@ -105,8 +100,8 @@ def _number(value: int | str | None) -> int | None:
     return value if value is not None and 0 < value <= NUMBER_MAX else None
 
 
-def _occurred_at(fields: Body, payload: Payload, trigger: str | None) -> datetime | None:
+def _occurred_at(created_at: str | None, payload: Payload, trigger: str | None) -> datetime | None:
     """When it happened: the scheduled start or end of a meeting, else the time of dispatch (`createdAt`)."""
     if trigger in FLAT_TRIGGERS:
         return read_instant(payload.start_time if trigger == "MEETING_STARTED" else payload.end_time)
-    return read_instant(fields.created_at) if trigger else None
+    return read_instant(created_at) if trigger else None

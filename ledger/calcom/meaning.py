@@ -5,11 +5,12 @@ the fact says so (`ambiguous`), nothing is guessed silently.
 """
 
 from collections.abc import Callable
+from typing import TypeGuard
 
 import msgspec
 
 from ledger.calcom.envelope import Envelope, booking_stream, number_stream
-from ledger.calcom.payloads import Attendee, Payload, read_instant
+from ledger.calcom.payloads import Attendee, Payload, read_instant, read_part
 from ledger.calcom.triggers import FLAT_TRIGGERS
 from ledger.facts import (
     AnyFact,
@@ -80,10 +81,12 @@ def details_of(envelope: Envelope, payload: Payload) -> Details:
         attendees=_attendees(payload),
         metadata=_metadata(payload),
         seats=payload.seats_per_time_slot,
-        recurring=True if payload.recurring_event or payload.recurring_event_id else None,
+        recurring=True if bytes(payload.recurring_event) not in NOTHING or payload.recurring_event_id else None,
         previous_uid=envelope.previous_uid,
     )
 
+
+NOTHING = (b"", b"null", b"{}", b"[]")
 
 Facts = list[tuple[StreamId | None, AnyFact]]
 """Facts of one body; None stands for the stream that the body itself names."""
@@ -181,7 +184,8 @@ def _reassigned(_envelope: Envelope, _payload: Payload, details: Details) -> Fac
 
 
 def _recording(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
-    links = payload.download_links or {}
+    told = read_part(payload.download_links)
+    links = told if isinstance(told, dict) else {}
     url = payload.download_link or links.get("recording")
     return [
         (
@@ -255,14 +259,21 @@ def _payment_number(payload: Payload) -> int | None:
 
 def _meeting_url(payload: Payload) -> str | None:
     """Where to join: Cal.com's own room, another provider's, or a location that is a link."""
-    metadata_url = (payload.metadata or {}).get("videoCallUrl")
-    candidates = (metadata_url, payload.video_call_data.url if payload.video_call_data else None, payload.location)
-    return next((url for url in candidates if isinstance(url, str) and url.startswith(("https://", "http://"))), None)
+    url = payload.metadata.get("videoCallUrl") if payload.metadata else None
+    if _is_link(url):
+        return url
+    if payload.video_call_data is not None and _is_link(payload.video_call_data.url):
+        return payload.video_call_data.url
+    return payload.location if _is_link(payload.location) else None
+
+
+def _is_link(url: object) -> TypeGuard[str]:
+    return isinstance(url, str) and url.startswith(("https://", "http://"))
 
 
 def _metadata(payload: Payload) -> dict[str, str] | None:
     """The booker's own metadata: texts only, without Cal.com's video link."""
-    if payload.metadata is None:
+    if not payload.metadata:
         return None
     return {
         key: value for key, value in payload.metadata.items() if isinstance(value, str) and key != "videoCallUrl"
@@ -271,24 +282,26 @@ def _metadata(payload: Payload) -> dict[str, str] | None:
 
 def _attendees(payload: Payload) -> tuple[Person, ...] | None:
     """Those listed, else the booker from the answers; None where the body names nobody."""
-    listed = tuple(_person(attendee) for attendee in payload.attendees or () if attendee.email)
-    if listed:
-        return listed
-    email = _answer(payload, "email")
-    return (Person(email=email.lower(), name=_answer(payload, "name")),) if email else None
+    if payload.attendees:
+        listed = tuple([_person(attendee, attendee.email) for attendee in payload.attendees if attendee.email])
+        if listed:
+            return listed
+    answers = read_part(payload.responses)
+    email = _answer(answers, "email")
+    return (Person(email=email.lower(), name=_answer(answers, "name")),) if email else None
 
 
-def _person(attendee: Attendee) -> Person:
+def _person(attendee: Attendee, email: str) -> Person:
     return Person(
-        email=(attendee.email or "").lower(),
+        email=email.lower(),
         name=attendee.name or None,
         phone=attendee.phone_number or None,
         time_zone=attendee.time_zone or None,
     )
 
 
-def _answer(payload: Payload, slug: str) -> str | None:
+def _answer(answers: object, slug: str) -> str | None:
     """The booker's answer, bare or as `{label, value}`."""
-    answer = (payload.responses or {}).get(slug)
+    answer = answers.get(slug) if isinstance(answers, dict) else None
     value = answer.get("value") if isinstance(answer, dict) else answer
     return value if isinstance(value, str) and value else None

@@ -16,7 +16,11 @@ class Unreadable(Exception):
     """The bytes are not JSON that can be read; `str(error)` says why."""
 
 
-class Attendee(msgspec.Struct, rename="camel"):
+ABSENT = msgspec.Raw(b"")
+"""A part that the body does not have."""
+
+
+class Attendee(msgspec.Struct, rename="camel", gc=False):
     """As in `attendees`; rows straight from Cal.com's database also have `id` and `bookingId`."""
 
     email: str | None = None
@@ -28,25 +32,28 @@ class Attendee(msgspec.Struct, rename="camel"):
     booking_id: int | str | None = None
 
 
-class Account(msgspec.Struct, rename="camel"):
+class Account(msgspec.Struct, rename="camel", gc=False):
     """The organizer (`organizer`), or in a flat body the user (`user`)."""
 
     email: str | None = None
     name: str | None = None
 
 
-class VideoCall(msgspec.Struct):
+class VideoCall(msgspec.Struct, gc=False):
     url: str | None = None
 
 
-class EventType(msgspec.Struct):
+class EventType(msgspec.Struct, gc=False):
     slug: str | None = None
     title: str | None = None
     id: int | None = None
 
 
-class Payload(msgspec.Struct, rename="camel"):
-    """The fields we read, whichever envelope they came in. `cancelled_by` keeps whether the key was there."""
+class Payload(msgspec.Struct, rename="camel", gc=False):
+    """The fields we read, whichever envelope they came in; parts that are seldom wanted are left as they are.
+
+    `cancelled_by` keeps whether the key was there.
+    """
 
     uid: str | None = None
     booking_uid: str | None = None
@@ -66,13 +73,13 @@ class Payload(msgspec.Struct, rename="camel"):
     user_primary_email: str | None = None
     attendees: list[Attendee] | None = None
     guests: list[Attendee] | None = None
-    responses: dict[str, Any] | None = None
+    responses: msgspec.Raw = ABSENT
     metadata: dict[str, Any] | None = None
     video_call_data: VideoCall | None = None
     event_type: EventType | None = None
     event_type_id: int | None = None
     seats_per_time_slot: int | None = None
-    recurring_event: dict[str, Any] | None = None
+    recurring_event: msgspec.Raw = ABSENT
     recurring_event_id: str | None = None
     reschedule_uid: str | None = None
     reschedule_id: int | str | None = None
@@ -86,12 +93,12 @@ class Payload(msgspec.Struct, rename="camel"):
     rejection_reason: str | None = None
     payment_id: int | str | None = None
     download_link: str | None = None
-    download_links: dict[str, Any] | None = None
-    booking: msgspec.Raw | None = None
+    download_links: msgspec.Raw = ABSENT
+    booking: msgspec.Raw = ABSENT
 
 
-class Body(Payload, rename="camel"):
-    """Every envelope at once: `triggerEvent` + `payload`, flat (the fields lie at the root), `trigger` + `data`."""
+class Wrapper(msgspec.Struct, rename="camel", gc=False):
+    """What lies around the payload: `triggerEvent` + `payload`, or system 001's `trigger` + `data`."""
 
     trigger_event: str | None = None
     trigger: str | None = None
@@ -100,23 +107,46 @@ class Body(Payload, rename="camel"):
     data: Payload | None = None
 
 
-S = TypeVar("S", bound=Payload)
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """A body, read: `payload` is what speaks of the booking; in a flat body that is the body itself."""
 
-_body_decoder = msgspec.json.Decoder(Body)
+    trigger: str | None
+    created_at: str | None
+    payload: Payload
+
+
+S = TypeVar("S", Wrapper, Payload)
+
+_wrapper_decoder = msgspec.json.Decoder(Wrapper)
+_payload_decoder = msgspec.json.Decoder(Payload)
 _any_decoder = msgspec.json.Decoder()
 
 _SURROGATES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
-_UNTYPED_ENVELOPE_KEYS = ("payload", "data")
+_WRAPPED_UNDER = ("payload", "data")
 
 
 def read_body(body: bytes) -> Body:
     """The body's fields. Raises Unreadable."""
     try:
-        return _body_decoder.decode(body)
+        wrapper = _wrapper_decoder.decode(body)
+        payload = wrapper.payload or wrapper.data or _payload_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return _read_leniently(body)
+        wrapper, payload = _read_leniently(body)
+    if payload.booking and payload.uid is None:
+        payload = _inner(payload.booking) or payload
+    return Body(wrapper.trigger_event or wrapper.trigger, wrapper.created_at, payload)
+
+
+def read_part(part: msgspec.Raw) -> Any:
+    """A part of the body that is only looked into where it is needed; None where it is absent or unreadable."""
+    if not part:
+        return None
+    try:
+        return read_json(bytes(part))
+    except Unreadable:
+        return None
 
 
 def read_json(body: bytes) -> Any:
@@ -135,17 +165,21 @@ def read_json(body: bytes) -> Any:
         raise Unreadable(str(error)) from None
 
 
-def _read_leniently(body: bytes) -> Body:
+def _read_leniently(body: bytes) -> tuple[Wrapper, Payload]:
     value = read_json(body)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, dict):
         raise Unreadable("not a JSON object")
-    fields = {key: _fitting(Payload, value[key]) for key in _UNTYPED_ENVELOPE_KEYS if isinstance(value.get(key), dict)}
-    root = {key: part for key, part in value.items() if key not in _UNTYPED_ENVELOPE_KEYS}
-    fitted = _fitting(Body, root)
-    fitted.payload, fitted.data = fields.get("payload"), fields.get("data")
-    return fitted
+    wrapped = next((value[key] for key in _WRAPPED_UNDER if isinstance(value.get(key), dict)), value)
+    outer = {key: part for key, part in value.items() if key not in _WRAPPED_UNDER}
+    return _fitting(Wrapper, outer), _fitting(Payload, wrapped)
+
+
+def _inner(booking: msgspec.Raw) -> Payload | None:
+    """The `booking` inside a payload, as some senders nest it."""
+    value = read_part(booking)
+    return _fitting(Payload, value) if isinstance(value, dict) else None
 
 
 def _fitting(kind: type[S], value: dict[str, Any]) -> S:
@@ -155,8 +189,8 @@ def _fitting(kind: type[S], value: dict[str, Any]) -> S:
         if field.encode_name not in value:
             continue
         try:
-            part = msgspec.convert(_without_strangers(value[field.encode_name]), field.type)
-        except (msgspec.ValidationError, RecursionError):
+            part = msgspec.json.decode(msgspec.json.encode(_without_strangers(value[field.encode_name])), type=field.type)
+        except (msgspec.MsgspecError, RecursionError, ValueError):
             continue
         setattr(fitted, field.name, part)
     return fitted
@@ -179,6 +213,8 @@ def read_instant(text: str | None) -> datetime | None:
         return None
     try:
         instant = datetime.fromisoformat(text)
+        if instant.tzinfo is UTC:
+            return instant
         return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -1,0 +1,472 @@
+-- The schema of a migrated database as pg_dump tells it, for reading and for comparing; nothing runs this file.
+-- A migration changed it on purpose: REFRESH_SCHEMA=1 .venv/bin/pytest tests/test_sql.py
+
+CREATE SCHEMA ledger;
+
+CREATE SCHEMA projections;
+
+CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    head record;
+    moment timestamptz;
+    appended bigint;
+    wrong record;
+BEGIN
+    SELECT ledgers.position, ledgers.digest, ledgers.recorded_at INTO STRICT head
+    FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
+    moment := greatest(clock_timestamp(), head.recorded_at);
+
+    IF expected_versions IS NOT NULL THEN
+        SELECT given.stream_id, given.expected, coalesce(max(e.stream_version), 0) AS actual INTO wrong
+        FROM unnest(event_ids, stream_ids, expected_versions) AS given (event_id, stream_id, expected)
+        LEFT JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.stream_id = given.stream_id
+        WHERE given.expected IS NOT NULL
+          AND NOT EXISTS (
+              SELECT FROM ledger.events AS known
+              WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+          )
+        GROUP BY given.stream_id, given.expected
+        HAVING coalesce(max(e.stream_version), 0) <> given.expected
+        LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
+                USING ERRCODE = 'BL001', DETAIL = wrong.actual::text;
+        END IF;
+    END IF;
+
+    WITH given AS (
+        SELECT *
+        FROM unnest(event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
+            WITH ORDINALITY
+            AS g (event_id, stream_id, topic, state, encoding, occurred_at, source, metadata, at)
+    ), fresh AS (
+        SELECT DISTINCT ON (given.event_id) given.*
+        FROM given
+        WHERE NOT EXISTS (
+            SELECT FROM ledger.events AS known
+            WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+        )
+        ORDER BY given.event_id, given.at
+    ), placed AS (
+        SELECT
+            fresh.*,
+            head.position + row_number() OVER (ORDER BY fresh.at) AS position,
+            (coalesce(last.stream_version, 0)
+                + row_number() OVER (PARTITION BY fresh.stream_id ORDER BY fresh.at))::int AS stream_version
+        FROM fresh
+        LEFT JOIN LATERAL (
+            SELECT e.stream_version
+            FROM ledger.events AS e
+            WHERE e.ledger_id = into_ledger AND e.stream_id = fresh.stream_id
+            ORDER BY e.stream_version DESC
+            LIMIT 1
+        ) AS last ON true
+    ), linked AS (
+        SELECT
+            placed.*,
+            '\x01'::bytea || int4send(into_ledger) || int8send(placed.position)
+                || int4send(placed.stream_version) || int2send(placed.encoding)
+                || timestamptz_send(placed.occurred_at) || timestamptz_send(moment)
+                || uuid_send(placed.event_id) || ledger.sized(placed.stream_id) || ledger.sized(placed.topic)
+                || ledger.sized(placed.source) || ledger.sized(placed.metadata) || sha256(placed.state) AS link
+        FROM placed
+    )
+    INSERT INTO ledger.events (
+        ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding,
+        occurred_at, recorded_at, source, metadata, digest
+    )
+    SELECT
+        into_ledger, linked.position, linked.stream_id, linked.stream_version, linked.event_id, linked.topic,
+        linked.state, linked.encoding, linked.occurred_at, moment, linked.source, linked.metadata,
+        ledger.chain(head.digest, linked.link) OVER (ORDER BY linked.position ROWS UNBOUNDED PRECEDING)
+    FROM linked
+    ORDER BY linked.position;
+    GET DIAGNOSTICS appended = ROW_COUNT;
+
+    IF appended > 0 THEN
+        UPDATE ledger.ledgers
+        SET position = head.position + appended,
+            recorded_at = moment,
+            digest = (
+                SELECT e.digest FROM ledger.events AS e
+                WHERE e.ledger_id = into_ledger AND e.position = head.position + appended
+            )
+        WHERE ledgers.ledger_id = into_ledger;
+        PERFORM pg_notify('ledger_events', into_ledger::text);
+    END IF;
+
+    RETURN QUERY
+        SELECT
+            given.at::int,
+            e.position,
+            e.stream_version,
+            e.position <= head.position
+                OR row_number() OVER (PARTITION BY given.event_id ORDER BY given.at) > 1
+        FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+        JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
+        ORDER BY given.at;
+END
+$$;
+
+COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) IS 'Appends a batch under the head''s lock; see migrations/0001_event_log.sql.';
+
+CREATE FUNCTION ledger.chain_step(running bytea, previous bytea, link bytea) RETURNS bytea
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+BEGIN
+    RETURN sha256(coalesce(running, previous) || link);
+END
+$$;
+
+CREATE FUNCTION ledger.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'the event log is append-only: % refused', lower(TG_OP)
+        USING ERRCODE = 'restrict_violation', HINT = 'Append a correcting event instead.';
+END
+$$;
+
+CREATE FUNCTION ledger.sized(value text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (int4send(octet_length(convert_to(value, 'UTF8'::name))) || convert_to(value, 'UTF8'::name));
+
+CREATE AGGREGATE ledger.chain(bytea, bytea) (
+    SFUNC = ledger.chain_step,
+    STYPE = bytea
+);
+
+CREATE TABLE ledger.deliveries (
+    ledger_id integer NOT NULL,
+    delivery_id uuid NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    "position" bigint,
+    duration_ms real NOT NULL,
+    CONSTRAINT deliveries_duplicate_has_position CHECK (((outcome = 'duplicate'::text) = ("position" IS NOT NULL))),
+    CONSTRAINT deliveries_outcome_known CHECK ((outcome = ANY (ARRAY['duplicate'::text, 'refused'::text])))
+);
+
+CREATE TABLE ledger.events (
+    ledger_id integer NOT NULL,
+    "position" bigint NOT NULL,
+    stream_id text NOT NULL,
+    stream_version integer NOT NULL,
+    event_id uuid NOT NULL,
+    topic text NOT NULL,
+    state bytea NOT NULL,
+    encoding smallint NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    source text NOT NULL,
+    metadata text NOT NULL,
+    digest bytea NOT NULL,
+    CONSTRAINT events_position_from_one CHECK (("position" > 0)),
+    CONSTRAINT events_source_known CHECK ((source = ANY (ARRAY['webhook'::text, 'link'::text, 'reconcile'::text, 'command'::text]))),
+    CONSTRAINT events_stream_version_from_one CHECK ((stream_version > 0))
+)
+WITH (toast_tuple_target='8160');
+ALTER TABLE ONLY ledger.events ALTER COLUMN state SET STORAGE EXTERNAL;
+
+CREATE TABLE ledger.ledgers (
+    ledger_id integer NOT NULL,
+    name text NOT NULL,
+    "position" bigint DEFAULT 0 NOT NULL,
+    digest bytea NOT NULL,
+    recorded_at timestamp with time zone DEFAULT '2000-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    event_id_key bytea NOT NULL,
+    CONSTRAINT ledgers_digest_is_sha256 CHECK ((octet_length(digest) = 32)),
+    CONSTRAINT ledgers_event_id_key_length CHECK ((octet_length(event_id_key) = 32)),
+    CONSTRAINT ledgers_name_is_a_slug CHECK ((name ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
+    CONSTRAINT ledgers_position_not_negative CHECK (("position" >= 0))
+);
+
+CREATE TABLE ledger.schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT schema_migrations_checksum_is_sha256 CHECK ((checksum ~ '^[0-9a-f]{64}$'::text))
+);
+
+CREATE TABLE projections.booking_attendees_1 (
+    ledger_id integer NOT NULL,
+    uid text NOT NULL,
+    email text NOT NULL,
+    ledger text NOT NULL,
+    name text,
+    phone text,
+    time_zone text,
+    no_show boolean NOT NULL,
+    removed boolean NOT NULL
+);
+
+CREATE TABLE projections.calendar_events_1 (
+    ledger_id integer NOT NULL,
+    id uuid NOT NULL,
+    cal_com_event_id text NOT NULL,
+    ledger text NOT NULL,
+    salon_id text,
+    client_id text,
+    pet_id text,
+    title text,
+    description text,
+    start_time timestamp with time zone,
+    end_time timestamp with time zone,
+    duration_minutes integer,
+    status text NOT NULL,
+    booking_status text NOT NULL,
+    attendee_email text,
+    attendee_name text,
+    attendee_phone text,
+    attendees jsonb NOT NULL,
+    host_email text,
+    host_name text,
+    event_type text,
+    location text,
+    meeting_url text,
+    appointment_id uuid NOT NULL,
+    root_uid text NOT NULL,
+    rescheduled_from text,
+    rescheduled_to text,
+    paid boolean NOT NULL,
+    no_show boolean NOT NULL,
+    cancellation_reason text,
+    cancelled_by text,
+    rejection_reason text,
+    recording_url text,
+    metadata jsonb NOT NULL,
+    doubts text[] NOT NULL,
+    booking_number bigint,
+    ical_uid text,
+    started boolean NOT NULL,
+    ended boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    synced_at timestamp with time zone NOT NULL,
+    CONSTRAINT calendar_events_1_booking_status_known CHECK ((booking_status = ANY (ARRAY['pending'::text, 'accepted'::text, 'cancelled'::text, 'rejected'::text, 'rescheduled'::text]))),
+    CONSTRAINT calendar_events_1_status_known CHECK ((status = ANY (ARRAY['scheduled'::text, 'confirmed'::text, 'completed'::text, 'no_show'::text, 'cancelled'::text, 'rescheduled'::text])))
+);
+
+CREATE TABLE projections.checkpoints (
+    projection text NOT NULL,
+    ledger_id integer NOT NULL,
+    generation integer NOT NULL,
+    "position" bigint DEFAULT 0 NOT NULL,
+    moved_at timestamp with time zone DEFAULT now() NOT NULL,
+    state text DEFAULT 'running'::text NOT NULL,
+    error text,
+    CONSTRAINT checkpoints_position_not_negative CHECK (("position" >= 0)),
+    CONSTRAINT checkpoints_state_known CHECK ((state = ANY (ARRAY['running'::text, 'failing'::text])))
+);
+
+CREATE TABLE projections.parked_events (
+    ledger_id integer NOT NULL,
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    "position" bigint NOT NULL,
+    stream_id text NOT NULL,
+    error text NOT NULL,
+    attempts integer NOT NULL,
+    parked_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE projections.webhook_logs_1 (
+    ledger_id integer NOT NULL,
+    "position" bigint NOT NULL,
+    id uuid NOT NULL,
+    ledger text NOT NULL,
+    webhook_type text NOT NULL,
+    payload jsonb,
+    status text NOT NULL,
+    error_message text,
+    cal_com_event_id text,
+    duration_ms real,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT webhook_logs_1_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
+);
+
+CREATE VIEW public.booking_attendees AS
+ SELECT ledger,
+    uid,
+    email,
+    name,
+    phone,
+    time_zone,
+    no_show,
+    removed
+   FROM projections.booking_attendees_1;
+
+COMMENT ON VIEW public.booking_attendees IS 'One row per attendee of a booking, those who left included.';
+
+CREATE VIEW public.calendar_events AS
+ SELECT id,
+    cal_com_event_id,
+    ledger,
+    salon_id,
+    client_id,
+    pet_id,
+    title,
+    description,
+    start_time,
+    end_time,
+    duration_minutes,
+    status,
+    booking_status,
+    attendee_email,
+    attendee_name,
+    attendee_phone,
+    attendees,
+    host_email,
+    host_name,
+    event_type,
+    location,
+    meeting_url,
+    appointment_id,
+    root_uid,
+    rescheduled_from,
+    rescheduled_to,
+    paid,
+    no_show,
+    cancellation_reason,
+    cancelled_by,
+    rejection_reason,
+    recording_url,
+    metadata,
+    doubts,
+    booking_number,
+    ical_uid,
+    started,
+    ended,
+    created_at,
+    updated_at,
+    synced_at
+   FROM projections.calendar_events_1;
+
+COMMENT ON VIEW public.calendar_events IS 'One row per booking uid: what is true of the booking now.';
+
+COMMENT ON COLUMN public.calendar_events.cal_com_event_id IS 'Cal.com''s uid; its numeric id as text while no uid is known.';
+
+COMMENT ON COLUMN public.calendar_events.status IS 'scheduled, confirmed, completed, no_show, cancelled or rescheduled.';
+
+COMMENT ON COLUMN public.calendar_events.booking_status IS 'Cal.com''s own word: pending, accepted, cancelled, rejected or rescheduled.';
+
+COMMENT ON COLUMN public.calendar_events.appointment_id IS 'Stays the same through every reschedule: the id of the chain''s first booking.';
+
+COMMENT ON COLUMN public.calendar_events.doubts IS 'What webhooks alone could not decide; settled by asking Cal.com.';
+
+COMMENT ON COLUMN public.calendar_events.created_at IS 'Cal.com''s time of the first thing we know of the booking.';
+
+COMMENT ON COLUMN public.calendar_events.updated_at IS 'Cal.com''s time of the last thing we know of the booking.';
+
+COMMENT ON COLUMN public.calendar_events.synced_at IS 'When this row last changed here.';
+
+CREATE VIEW public.projection_status AS
+ SELECT c.projection,
+    l.name AS ledger,
+    c.generation,
+    c."position",
+    l."position" AS head,
+    (l."position" - c."position") AS lag_events,
+    (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - ( SELECT e.recorded_at
+           FROM ledger.events e
+          WHERE ((e.ledger_id = c.ledger_id) AND (e."position" = (c."position" + 1)))))), (0)::numeric))::double precision AS lag_seconds,
+    c.state,
+    c.error AS last_error,
+    ( SELECT count(*) AS count
+           FROM projections.parked_events p
+          WHERE ((p.ledger_id = c.ledger_id) AND (p.projection = c.projection) AND (p.generation = c.generation))) AS parked
+   FROM (projections.checkpoints c
+     JOIN ledger.ledgers l USING (ledger_id));
+
+COMMENT ON VIEW public.projection_status IS 'How far each read model is behind the log.';
+
+CREATE VIEW public.webhook_logs AS
+ SELECT webhook_logs_1.id,
+    webhook_logs_1.ledger,
+    webhook_logs_1.webhook_type,
+    webhook_logs_1.payload,
+    webhook_logs_1.status,
+    webhook_logs_1.error_message,
+    webhook_logs_1.cal_com_event_id,
+    false AS duplicate,
+    webhook_logs_1.duration_ms,
+    webhook_logs_1.created_at
+   FROM projections.webhook_logs_1
+UNION ALL
+ SELECT d.delivery_id AS id,
+    l.name AS ledger,
+    COALESCE(first.webhook_type, 'refused'::text) AS webhook_type,
+    first.payload,
+        CASE d.outcome
+            WHEN 'duplicate'::text THEN 'success'::text
+            ELSE 'error'::text
+        END AS status,
+    d.reason AS error_message,
+    first.cal_com_event_id,
+    (d.outcome = 'duplicate'::text) AS duplicate,
+    d.duration_ms,
+    d.received_at AS created_at
+   FROM ((ledger.deliveries d
+     JOIN ledger.ledgers l USING (ledger_id))
+     LEFT JOIN projections.webhook_logs_1 first ON (((first.ledger_id = d.ledger_id) AND (first."position" = d."position"))));
+
+COMMENT ON VIEW public.webhook_logs IS 'One row per delivery: recorded, repeated or refused. Refused ones without their body.';
+
+ALTER TABLE ONLY ledger.deliveries
+    ADD CONSTRAINT deliveries_pkey PRIMARY KEY (ledger_id, delivery_id);
+
+ALTER TABLE ONLY ledger.events
+    ADD CONSTRAINT events_event_id_unique UNIQUE (ledger_id, event_id);
+
+ALTER TABLE ONLY ledger.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (ledger_id, stream_id, stream_version);
+
+ALTER TABLE ONLY ledger.events
+    ADD CONSTRAINT events_position_unique UNIQUE (ledger_id, "position");
+
+ALTER TABLE ONLY ledger.ledgers
+    ADD CONSTRAINT ledgers_pkey PRIMARY KEY (ledger_id);
+
+ALTER TABLE ONLY ledger.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY projections.booking_attendees_1
+    ADD CONSTRAINT booking_attendees_1_pkey PRIMARY KEY (ledger_id, uid, email);
+
+ALTER TABLE ONLY projections.calendar_events_1
+    ADD CONSTRAINT calendar_events_1_id_unique UNIQUE (ledger_id, id);
+
+ALTER TABLE ONLY projections.calendar_events_1
+    ADD CONSTRAINT calendar_events_1_pkey PRIMARY KEY (ledger_id, cal_com_event_id);
+
+ALTER TABLE ONLY projections.checkpoints
+    ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (ledger_id, projection, generation);
+
+ALTER TABLE ONLY projections.parked_events
+    ADD CONSTRAINT parked_events_pkey PRIMARY KEY (ledger_id, projection, generation, "position");
+
+ALTER TABLE ONLY projections.webhook_logs_1
+    ADD CONSTRAINT webhook_logs_1_pkey PRIMARY KEY (ledger_id, "position");
+
+CREATE INDEX deliveries_received_at ON ledger.deliveries USING btree (ledger_id, received_at DESC);
+
+CREATE INDEX booking_attendees_1_by_email ON projections.booking_attendees_1 USING btree (ledger_id, email);
+
+CREATE INDEX calendar_events_1_by_attendee ON projections.calendar_events_1 USING btree (ledger_id, attendee_email);
+
+CREATE INDEX calendar_events_1_by_created ON projections.calendar_events_1 USING btree (created_at DESC);
+
+CREATE INDEX calendar_events_1_by_number ON projections.calendar_events_1 USING btree (ledger_id, booking_number);
+
+CREATE INDEX calendar_events_1_by_start ON projections.calendar_events_1 USING btree (ledger_id, start_time, cal_com_event_id);
+
+CREATE INDEX webhook_logs_1_by_created ON projections.webhook_logs_1 USING btree (created_at DESC);
+
+CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.events FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+
+ALTER TABLE ledger.events ENABLE ALWAYS TRIGGER events_append_only;

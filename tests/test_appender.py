@@ -1,0 +1,319 @@
+"""Group commit: everybody is answered after the commit, nobody pays for another's event, and a dead connection costs
+nothing but time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from ledger import appender as appender_module
+from ledger.appender import BATCH_EVENTS_MAX, Appender
+from ledger.errors import AppenderFull, StoreUnavailable, VersionConflict
+from ledger.postgres import connect, open_pool
+from ledger.store import Placed, append, read_log
+from ledger.vocabulary import LedgerId, Position
+from tests.builders import MAIN, new_event
+
+CALLERS = 50
+APPENDS_EACH = 40
+APPENDS_BETWEEN_KILLS = 100
+ANSWER_SECONDS_MAX = 20
+START = Position(0)
+TURNS_MAX = 1_000
+
+READ_IDS = "SELECT event_id FROM ledger.events ORDER BY position"
+COUNT_TRANSACTIONS = "SELECT count(DISTINCT recorded_at) FROM ledger.events"
+KILL_OTHERS = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    async with await open_pool(database, connections_max=4) as opened:
+        yield opened
+
+
+async def turns(count: int = 20) -> None:
+    """The event loop has gone round, so that whoever could go on has done so."""
+    ready = asyncio.get_running_loop()
+    for _ in range(count):
+        turned = ready.create_future()
+        ready.call_soon(turned.set_result, None)
+        await turned
+
+
+# Everybody is answered
+
+
+async def test_one_caller_is_answered_after_the_commit(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
+    async with Appender(pool).running() as appender:
+        placed = await appender.append(MAIN, [new_event("booking-a"), new_event("booking-b")])
+        assert [(place.position, place.stream_version, place.duplicate) for place in placed] == [
+            (1, 1, False),
+            (2, 1, False),
+        ]
+        assert len(await read_log(connection, MAIN, after=START, events_max=10)) == 2
+
+
+async def test_many_callers_at_once_share_a_few_transactions(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    events = [[new_event(f"booking-{caller}"), new_event("booking-shared")] for caller in range(500)]
+    async with Appender(pool).running() as appender:
+        answers = await asyncio.gather(*(appender.append(MAIN, pair) for pair in events))
+    kept = {event.event_id: event.position for event in await read_log(connection, MAIN, after=START, events_max=2_000)}
+    assert list(kept.values()) == list(range(1, 1_001))
+    for pair, placed in zip(events, answers, strict=True):
+        assert [place.position for place in placed] == [kept[event.event_id] for event in pair]
+        assert placed[1].position == placed[0].position + 1
+    assert await connection.fetchval(COUNT_TRANSACTIONS) <= 10
+
+
+async def test_a_batch_has_a_bound_which_one_caller_alone_may_pass(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    many = [[new_event() for _ in range(400)] for _ in range(4)]
+    async with Appender(pool).running() as appender:
+        await asyncio.gather(*(appender.append(MAIN, events) for events in many))
+        await appender.append(MAIN, [new_event() for _ in range(BATCH_EVENTS_MAX + 500)])
+    sizes = await connection.fetch("SELECT count(*) FROM ledger.events GROUP BY recorded_at ORDER BY recorded_at")
+    assert sum(size["count"] for size in sizes) == 1_600 + BATCH_EVENTS_MAX + 500
+    assert sizes[-1]["count"] == BATCH_EVENTS_MAX + 500
+    assert all(size["count"] <= BATCH_EVENTS_MAX for size in sizes[:-1])
+
+
+async def test_every_ledger_gets_its_own_events(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        """
+        INSERT INTO ledger.ledgers (ledger_id, name, digest, event_id_key)
+        VALUES (2, 'other', sha256('booking-ledger/2'), sha256('key'))
+        """
+    )
+    async with Appender(pool).running() as appender:
+        answers = await asyncio.gather(
+            *(appender.append(LedgerId(1 + number % 2), [new_event()]) for number in range(100))
+        )
+    assert sorted(placed[0].position for placed in answers[::2]) == list(range(1, 51))
+    assert sorted(placed[0].position for placed in answers[1::2]) == list(range(1, 51))
+
+
+async def test_the_same_event_from_many_callers_at_once_is_kept_once(pool: asyncpg.Pool) -> None:
+    event = new_event()
+    async with Appender(pool).running() as appender:
+        answers = await asyncio.gather(*(appender.append(MAIN, [event]) for _ in range(30)))
+    assert {placed[0].position for placed in answers} == {1}
+    assert sorted(placed[0].duplicate for placed in answers) == [False] + [True] * 29
+
+
+# Nobody pays for another's event
+
+
+async def test_a_conflict_is_answered_to_the_one_who_expected_wrongly(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    async with Appender(pool).running() as appender:
+        good = [appender.append(MAIN, [new_event(f"booking-{caller}", expected=0)]) for caller in range(20)]
+        bad = appender.append(MAIN, [new_event("booking-b"), new_event("booking-a", expected=7)])
+        *answers, refused = await asyncio.gather(*good[:10], *good[10:], bad, return_exceptions=True)
+    assert isinstance(refused, VersionConflict)
+    assert str(refused).startswith("booking-a is at version 0, not 7")
+    assert all(isinstance(answer, list) for answer in answers)
+    assert await connection.fetchval("SELECT count(*) FROM ledger.events") == 20
+
+
+async def test_of_callers_who_decided_on_the_same_version_exactly_one_wins(pool: asyncpg.Pool) -> None:
+    async with Appender(pool).running() as appender:
+        answers = await asyncio.gather(
+            *(appender.append(MAIN, [new_event(expected=0)]) for _ in range(10)), return_exceptions=True
+        )
+    won = [answer for answer in answers if isinstance(answer, list)]
+    assert len(won) == 1
+    assert sum(isinstance(answer, VersionConflict) for answer in answers) == 9
+
+
+@pytest.mark.parametrize("stream", ["booking-\x00", "booking-\ud800", "booking-" + "x" * 10_000])
+async def test_an_event_that_postgres_refuses_fails_only_its_own_caller(pool: asyncpg.Pool, stream: str) -> None:
+    async with Appender(pool).running() as appender:
+        first, refused, last = await asyncio.gather(
+            appender.append(MAIN, [new_event()]),
+            appender.append(MAIN, [new_event(), new_event(stream)]),
+            appender.append(MAIN, [new_event()]),
+            return_exceptions=True,
+        )
+        assert isinstance(refused, StoreUnavailable)
+        assert [answer[0].position for answer in (first, last) if isinstance(answer, list)] == [1, 2]
+        assert [place.position for place in await appender.append(MAIN, [new_event()])] == [3]
+
+
+async def test_a_caller_who_gives_up_harms_nobody(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
+    async with Appender(pool).running() as appender:
+        callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(30)]
+        await turns(1)
+        for caller in callers[::2]:
+            caller.cancel()
+        answers = await asyncio.gather(*callers, return_exceptions=True)
+        await appender.append(MAIN, [new_event()])
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
+    assert all(isinstance(answer, list) for answer in answers[1::2])
+    assert await connection.fetchval("SELECT count(*) FROM ledger.events") == 31
+
+
+# The queue has a bound
+
+
+async def test_callers_wait_while_the_queue_is_full_and_then_go_in(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    appender = Appender(pool, queue_events_max=10)
+    async with connection.transaction(), appender.running():
+        await append(connection, MAIN, [new_event()])  # the head is locked until the end of this transaction
+        callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(100)]
+        await turns()
+        assert not any(caller.done() for caller in callers)
+        await connection.execute("COMMIT")
+        answers = await asyncio.gather(*callers)
+        await connection.execute("BEGIN")
+    assert sorted(placed[0].position for placed in answers) == list(range(2, 102))
+
+
+async def test_past_the_time_a_waiting_caller_is_told_that_the_queue_is_full(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    appender = Appender(pool, queue_events_max=1, wait_seconds_max=0.05)
+    async with appender.running():
+        async with connection.transaction():
+            await append(connection, MAIN, [new_event()])
+            on_its_way = asyncio.create_task(appender.append(MAIN, [new_event()]))
+            await turns()
+            queued = asyncio.create_task(appender.append(MAIN, [new_event()]))
+            await turns(1)
+            with pytest.raises(AppenderFull, match=r"0\.05 s"):
+                await appender.append(MAIN, [new_event()])
+        assert [(await caller)[0].position for caller in (on_its_way, queued)] == [2, 3]
+        assert (await appender.append(MAIN, [new_event()]))[0].position == 4
+
+
+async def test_a_caller_who_gives_up_waiting_for_room_leaves_it_to_the_others(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    appender = Appender(pool, queue_events_max=2)
+    async with appender.running():
+        async with connection.transaction():
+            await append(connection, MAIN, [new_event()])
+            callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(20)]
+            await turns()
+            for caller in callers[10:15]:
+                caller.cancel()
+            await turns()
+        answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert sum(isinstance(answer, list) for answer in answers) == 15
+
+
+# Closing
+
+
+async def test_what_is_queued_is_written_before_closing_is_over(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    async with Appender(pool).running() as appender:
+        callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(2_500)]
+        await turns(1)
+    assert await connection.fetchval("SELECT count(*) FROM ledger.events") == 2_500
+    assert len(await asyncio.gather(*callers)) == 2_500
+
+
+async def test_closing_answers_those_who_still_wait_for_room(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    async with connection.transaction():
+        await append(connection, MAIN, [new_event()])
+        async with Appender(pool, queue_events_max=2).running() as appender:
+            callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(10)]
+            await turns()
+            await connection.execute("COMMIT")
+        await connection.execute("BEGIN")
+    async with asyncio.timeout(ANSWER_SECONDS_MAX / 4):
+        answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert all(isinstance(answer, (list, StoreUnavailable)) for answer in answers)
+
+
+async def test_a_closed_appender_answers_at_once_that_it_takes_nothing(pool: asyncpg.Pool) -> None:
+    appender = Appender(pool)
+    async with appender.running():
+        pass
+    async with asyncio.timeout(ANSWER_SECONDS_MAX / 4):
+        with pytest.raises(StoreUnavailable):
+            await appender.append(MAIN, [new_event()])
+
+
+# Hazard: the connection dies while a batch is on its way
+
+
+async def test_backends_killed_while_appending_lose_nothing_and_repeat_nothing(
+    pool: asyncpg.Pool, database: str
+) -> None:
+    executioner = await connect(database)
+    answered: dict[object, Placed] = {}
+    killed = 0
+
+    async def call(appender: Appender, caller: int) -> None:
+        nonlocal killed
+        for _ in range(APPENDS_EACH):
+            event = new_event(f"booking-{caller}")
+            answered[event.event_id] = (await appender.append(MAIN, [event]))[0]
+            if len(answered) % APPENDS_BETWEEN_KILLS == 0:
+                killed += await executioner.fetchval(KILL_OTHERS)
+
+    try:
+        async with Appender(pool).running() as appender:
+            await asyncio.gather(*(call(appender, caller) for caller in range(CALLERS)))
+        kept = [row["event_id"] for row in await executioner.fetch(READ_IDS)]
+        assert killed >= 10
+        assert len(kept) == len(set(kept)) == CALLERS * APPENDS_EACH
+        assert {event_id: place.position for event_id, place in answered.items()} == {
+            event_id: position for position, event_id in enumerate(kept, start=1)
+        }
+    finally:
+        await executioner.close()
+
+
+async def test_a_batch_whose_outcome_is_unknown_is_sent_again_and_kept_once(
+    pool: asyncpg.Pool, database: str
+) -> None:
+    """The backend is killed while it waits for the head's lock: the writer cannot know how far it came."""
+    executioner = await connect(database)
+    try:
+        async with Appender(pool).running() as appender:
+            blocking = executioner.transaction()
+            await blocking.start()
+            await append(executioner, MAIN, [new_event()])
+            event_id = uuid4()
+            caller = asyncio.create_task(appender.append(MAIN, [new_event(event_id=event_id)]))
+            for _ in range(TURNS_MAX):
+                if await executioner.fetchval("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"):
+                    break
+            assert await executioner.fetchval(KILL_OTHERS) >= 1
+            await blocking.commit()
+            assert (await caller)[0].position == 2
+        assert (await executioner.fetch(READ_IDS))[-1]["event_id"] == event_id
+    finally:
+        await executioner.close()
+
+
+async def test_while_postgres_stays_away_callers_are_told_to_send_it_again(
+    pool: asyncpg.Pool, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender_module, "RETRY_SECONDS_MAX", 0.3)
+    event = new_event()
+    async with Appender(pool).running() as appender:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE ledger.ledgers")
+            with pytest.raises(StoreUnavailable):
+                await appender.append(MAIN, [event])
+        assert (await appender.append(MAIN, [event]))[0].position == 1
