@@ -133,7 +133,7 @@ class Appender:
         """Every request of the batch is answered."""
         try:
             answers = await self._append([event for request in batch for event in request.events], batch[0].ledger_id)
-        except (BookingLedgerError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except (BookingLedgerError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
             if len(batch) == 1 or isinstance(error, StoreUnavailable):
                 self._fail(batch, error)
             else:
@@ -177,6 +177,7 @@ _PASSING = (
     asyncpg.CrashShutdownError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a server killed in the middle of an answer
     asyncpg.TooManyConnectionsError,
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,

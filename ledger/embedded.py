@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata, util
 from pathlib import Path
-from pwd import struct_passwd as Account
 from stat import S_ISDIR
 from subprocess import PIPE
 from typing import IO
@@ -37,6 +36,7 @@ import platformdirs
 
 from ledger.errors import EmbeddedPostgresFailed
 
+Account = pwd.struct_passwd
 Word = str | Path
 NAME = "booking_ledger"  # the role and the database
 MAJOR_MIN = 15
@@ -292,7 +292,7 @@ def _link(source: str, target: str) -> None:
     """A hard link where root alone can write the file and all can read it, else a copy that is so."""
     found = Path(source).stat()
     with suppress(OSError):
-        if found.st_uid == 0 and found.st_mode & 0o026 == 0o004:
+        if found.st_uid == 0 and found.st_mode & 0o004 and not found.st_mode & 0o022:
             os.link(source, target)
             return
     shutil.copyfile(source, target)

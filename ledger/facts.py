@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import msgspec
 
+from ledger.vocabulary import BookingStatus
+
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
     """The root of the union. `rank` decides between facts of the same instant, lower first."""
@@ -198,6 +200,22 @@ class RecordingReady(Fact, frozen=True, kw_only=True):
     has_transcript: bool = False
 
 
+class Observed(Fact, frozen=True, kw_only=True):
+    """What Cal.com's API said of the booking: it settles doubts and overrules earlier webhooks, except on payments.
+
+    `rescheduled_to` is Cal.com's own forward link. `absent` names every attendee, by e-mail.
+    """
+
+    rank = 100
+    status: BookingStatus
+    details: Details
+    absent: dict[str, bool]
+    host_absent: bool = False
+    rescheduled_to: str | None = None
+    cancellation_reason: str | None = None
+    cancelled_by: str | None = None
+
+
 AnyFact = (
     Requested
     | PaymentInitiated
@@ -219,6 +237,7 @@ AnyFact = (
     | Rejected
     | Superseded
     | RecordingReady
+    | Observed
 )
 
 

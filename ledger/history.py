@@ -6,13 +6,16 @@ number where a body named nothing else. Starting from any of them the whole chai
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
-from ledger.booking import Booking, fold, link_chain
+from ledger.booking import Booking
 from ledger.calcom.envelope import booking_stream, number_stream, open_envelope
 from ledger.calcom.meaning import meaning_of
-from ledger.facts import Dated, SeatLeft, SeatTaken
+from ledger.calcom.observation import OBSERVED_TOPIC, read_observation
+from ledger.facts import AnyFact, Dated, Observed, SeatLeft, SeatTaken
+from ledger.folding import fold, link_chain
 from ledger.links import LINK_TOPICS, SUPERSEDED_TOPIC, read_link
 from ledger.postgres import Connection
 from ledger.store import RecordedEvent, read_streams
@@ -21,7 +24,7 @@ from ledger.vocabulary import LedgerId, Position, StreamId
 CHAIN_LENGTH_MAX = 100
 
 NumberLookup = Callable[[Sequence[int]], Awaitable[dict[int, StreamId]]]
-"""Which of these numbers belong to a booking whose uid is known, and to which stream."""
+"""Which of these numbers belong to a booking whose uid is known, and to which stream: a hint, it may know too much."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +51,17 @@ def read_event(event: RecordedEvent) -> Reading:
         if event.topic == SUPERSEDED_TOPIC:
             return Reading(chain=(event.stream_id, link.by_stream))
         return Reading(chain=(event.stream_id,), glances=(link.by_stream,))
+    if event.topic == OBSERVED_TOPIC:
+        return _reading(event, event.occurred_at, event.topic, [read_observation(event.body)])
     envelope = open_envelope(event.body)
     occurred_at = envelope.occurred_at or event.occurred_at
+    return _reading(event, occurred_at, envelope.trigger or event.topic, meaning_of(envelope))
+
+
+def _reading(
+    event: RecordedEvent, occurred_at: datetime, trigger: str, stated: Iterable[tuple[StreamId, AnyFact]]
+) -> Reading:
+    """The stated facts in their place."""
     facts = tuple(
         (
             stream_id,
@@ -59,11 +71,11 @@ def read_event(event: RecordedEvent) -> Reading:
                 digest=event.event_id.bytes,
                 position=event.position,
                 recorded_at=event.recorded_at,
-                trigger=envelope.trigger or event.topic,
+                trigger=trigger,
                 fact=fact,
             ),
         )
-        for stream_id, fact in meaning_of(envelope)
+        for stream_id, fact in stated
     )
     return Reading(facts=facts, chain=tuple(_chain(facts)))
 
@@ -79,6 +91,8 @@ def _chain(facts: Iterable[tuple[StreamId, Dated]]) -> Iterable[StreamId]:
             yield number_stream(details.number)
         if details.previous_uid is not None and not isinstance(dated.fact, SeatTaken):
             yield booking_stream(details.previous_uid)
+        if isinstance(dated.fact, Observed) and dated.fact.rescheduled_to is not None:
+            yield booking_stream(dated.fact.rescheduled_to)
 
 
 async def load_histories(
@@ -88,13 +102,16 @@ async def load_histories(
     *,
     up_to: Position,
     look_up_numbers: NumberLookup,
+    valid_at: datetime | None = None,
 ) -> Histories:
     """The bookings of these streams and of their whole chains, from the events up to a position.
 
-    A chain longer than `CHAIN_LENGTH_MAX` is cut there.
+    `valid_at` leaves out what happened after it. `look_up_numbers` is a hint where to look: a number belongs to a uid
+    once a body up to the position says so. A chain longer than `CHAIN_LENGTH_MAX` is cut there.
     """
     readings: dict[StreamId, list[Reading]] = {}
     uid_streams: dict[StreamId, StreamId] = {}
+    asked: set[StreamId] = set()
     chain, glances = set(stream_ids), set[StreamId]()
     for _ in range(CHAIN_LENGTH_MAX):
         missing = (chain | glances) - readings.keys()
@@ -107,13 +124,19 @@ async def load_histories(
         chain |= {stream_id for reading in in_chain for stream_id in reading.chain}
         glances |= {stream_id for reading in in_chain for stream_id in reading.glances}
         uid_streams |= _numbers_said(in_chain)
-        uid_streams |= await _look_up(in_chain, uid_streams, look_up_numbers)
         chain |= {uid_streams[stream_id] for stream_id in chain & uid_streams.keys()}
-    return _fold(readings, chain, uid_streams)
+        unknown = {stream_id for stream_id in chain if _is_number_stream(stream_id)} - uid_streams.keys() - asked
+        if unknown:
+            asked |= unknown
+            chain |= set((await look_up_numbers([_number_of(stream_id) for stream_id in unknown])).values())
+    return _fold(readings, chain, uid_streams, valid_at)
 
 
 def _fold(
-    readings: dict[StreamId, list[Reading]], chain: set[StreamId], uid_streams: dict[StreamId, StreamId]
+    readings: dict[StreamId, list[Reading]],
+    chain: set[StreamId],
+    uid_streams: dict[StreamId, StreamId],
+    valid_at: datetime | None,
 ) -> Histories:
     facts: dict[StreamId, list[Dated]] = defaultdict(list)
     merged: dict[StreamId, StreamId] = {}
@@ -121,7 +144,7 @@ def _fold(
         for stream_id, dated in (pair for reading in told for pair in reading.facts):
             if stream_id in uid_streams:
                 merged[stream_id] = uid_streams[stream_id]
-            if stream_id in chain:
+            if stream_id in chain and (valid_at is None or dated.occurred_at <= valid_at):
                 facts[uid_streams.get(stream_id, stream_id)].append(dated)
     bookings = {stream_id: fold(stream_id, told) for stream_id, told in facts.items()}
     link_chain(bookings, booking_stream)
@@ -136,17 +159,6 @@ def _numbers_said(readings: Iterable[Reading]) -> dict[StreamId, StreamId]:
         for stream_id, dated in reading.facts
         if dated.fact.details.number is not None and not _is_number_stream(stream_id)
     }
-
-
-async def _look_up(
-    readings: Iterable[Reading], known: dict[StreamId, StreamId], look_up_numbers: NumberLookup
-) -> dict[StreamId, StreamId]:
-    """The uid streams of number streams that no body at hand has given a uid."""
-    said = {stream_id for reading in readings for stream_id, _ in reading.facts if _is_number_stream(stream_id)}
-    if not said - known.keys():
-        return {}
-    found = await look_up_numbers([_number_of(stream_id) for stream_id in said - known.keys()])
-    return {number_stream(number): stream_id for number, stream_id in found.items()}
 
 
 def _is_number_stream(stream_id: StreamId) -> bool:

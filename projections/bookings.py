@@ -11,9 +11,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from ledger.booking import BY_ORDER, Booking, evolve, fold
+from ledger.booking import Booking
 from ledger.calcom.envelope import booking_stream, number_stream
 from ledger.errors import NotFound
+from ledger.folding import BY_ORDER, evolve, fold
 from ledger.history import Histories, load_histories
 from ledger.postgres import Connection
 from ledger.sql import load_statements

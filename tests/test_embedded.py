@@ -216,9 +216,9 @@ def test_a_crash_of_the_postmaster_loses_nothing_committed(home: Path) -> None:
         ask(dsn, KEEP_7)
         killed = postmaster_pid(home)
         kill(killed)
-        with embedded_postgres(home) as dsn:
+        with embedded_postgres(home) as again:
             assert postmaster_pid(home) != killed
-            assert ask(dsn, "SELECT n FROM kept") == 7
+            assert ask(again, "SELECT n FROM kept") == 7
 
 
 async def test_a_backend_that_outlives_its_postmaster_is_waited_for(home: Path) -> None:

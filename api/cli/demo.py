@@ -51,6 +51,7 @@ def demo(*, ends: bool, bookings: int, seed: int) -> None:
     secret, key = secrets.token_hex(16), secrets.token_urlsafe(16)
     port = _free_port(read_settings().port)
     with tempfile.TemporaryDirectory(prefix="booking-ledger-demo-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)  # for root: the account that runs PostgreSQL has to enter
         home = Path(folder, "home")
         click.echo("Starting PostgreSQL and the server in a temporary folder …")
         with embedded_postgres(home) as dsn, _server(home, port=port, secret=secret, key=key):

@@ -1,0 +1,325 @@
+"""What each fact does to a booking: the rules that most receivers get wrong, one function each.
+
+Facts come in order of time (`ledger/folding.py`). What a body says of the booking itself is not copied but kept in
+`told`, the weightiest first: a full body goes before what is known, a snapshot after it, and `settle` resolves it.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from ledger.booking import UNKNOWN_TIME, Booking
+from ledger.facts import (
+    AnyFact,
+    AttendeesMarked,
+    Cancelled,
+    Confirmed,
+    Created,
+    Details,
+    GuestsAbsent,
+    HostAbsent,
+    LocationUpdated,
+    MeetingEnded,
+    MeetingStarted,
+    Moved,
+    Observed,
+    Paid,
+    PaymentInitiated,
+    Person,
+    Reassigned,
+    RecordingReady,
+    Rejected,
+    Requested,
+    Rescheduled,
+    SeatLeft,
+    SeatTaken,
+    Superseded,
+)
+
+
+def _requested(booking: Booking, fact: Requested) -> None:
+    _overwrite(booking, fact.details)
+    booking.requested = True
+    booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
+    if booking.rescheduled_from is None and _is_named_after_another(booking, fact.details):
+        _doubt(booking, "link_unknown")
+    booking.status = booking.status or "pending"
+
+
+def _payment_initiated(booking: Booking, fact: PaymentInitiated) -> None:
+    _overwrite(booking, fact.details)
+    booking.payment_initiated = True
+    booking.payment_number = fact.payment_number or booking.payment_number
+    booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
+    booking.status = booking.status or "pending"
+
+
+def _created(booking: Booking, fact: Created) -> None:
+    _overwrite(booking, fact.details, joins=_is_seated(booking, fact.details))
+    booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
+    if booking.requested and booking.status == "pending" and _is_recurring(booking):
+        _doubt(booking, "series_changed")
+    _accept(booking)
+
+
+def _confirmed(booking: Booking, fact: Confirmed) -> None:
+    _overwrite(booking, fact.details)
+    booking.explicitly_confirmed = True
+    _accept(booking)
+
+
+def _paid(booking: Booking, fact: Paid) -> None:
+    _overwrite(booking, fact.details)
+    booking.paid = True
+    booking.payment_number = fact.payment_number or booking.payment_number
+    if fact.accepted:
+        _accept(booking)
+    else:
+        booking.status = booking.status or "pending"
+
+
+def _rescheduled(booking: Booking, fact: Rescheduled) -> None:
+    _overwrite(booking, fact.details)
+    booking.rescheduled_from = fact.details.previous_uid
+    booking.rescheduled_by = fact.rescheduled_by
+    _accept(booking)
+
+
+def _moved(booking: Booking, fact: Moved) -> None:
+    _overwrite(booking, fact.details, joins=True)
+    _imply_accepted(booking)
+
+
+def _seat_taken(booking: Booking, fact: SeatTaken) -> None:
+    _overwrite(booking, fact.details, joins=True)
+    if booking.rescheduled_from is None:
+        booking.rescheduled_from, booking.seat_from = fact.details.previous_uid, True
+    _accept(booking)
+
+
+def _changed(booking: Booking, fact: LocationUpdated | Reassigned) -> None:
+    _overwrite(booking, fact.details, joins=_is_seated(booking, fact.details))
+    _imply_accepted(booking)
+
+
+def _meeting_started(booking: Booking, fact: MeetingStarted) -> None:
+    booking.started_for = fact.details.start or UNKNOWN_TIME
+    _fill(booking, fact.details)
+
+
+def _meeting_ended(booking: Booking, fact: MeetingEnded) -> None:
+    booking.ended_for = fact.details.start or UNKNOWN_TIME
+    _fill(booking, fact.details)
+
+
+def _attendees_marked(booking: Booking, fact: AttendeesMarked) -> None:
+    booking.absent = {**booking.absent, **fact.absent}
+    _fill(booking, fact.details)
+
+
+def _host_absent(booking: Booking, fact: HostAbsent) -> None:
+    booking.host_absent = True
+    _fill(booking, fact.details)
+
+
+def _guests_absent(booking: Booking, fact: GuestsAbsent) -> None:
+    booking.guests_absent = True
+    _fill(booking, fact.details)
+
+
+def _seat_left(booking: Booking, fact: SeatLeft) -> None:
+    _flush(booking)
+    leavers = {email: booking.attendees.get(email) or Person(email=email) for email in fact.emails}
+    booking.left = {**booking.left, **leavers}
+    booking.attendees = {email: person for email, person in booking.attendees.items() if email not in leavers}
+    _fill(booking, msgspec.structs.replace(fact.details, attendees=None))
+    if not booking.attendees:
+        _doubt(booking, "seat_or_whole")
+
+
+def _cancelled(booking: Booking, fact: Cancelled) -> None:
+    _overwrite(booking, fact.details)
+    booking.status = "cancelled"
+    if fact.details.recurring:
+        _doubt(booking, "series_changed")
+    booking.cancellation_reason = fact.reason or booking.cancellation_reason
+    booking.cancelled_by = fact.cancelled_by or booking.cancelled_by
+    booking.reschedule_requested = fact.reschedule_requested
+
+
+def _rejected(booking: Booking, fact: Rejected) -> None:
+    _overwrite(booking, fact.details)
+    booking.status = "rejected"
+    if booking.requested and _is_recurring(booking):
+        _doubt(booking, "series_changed")
+    booking.rejection_reason = fact.reason or booking.rejection_reason
+
+
+def _superseded(booking: Booking, fact: Superseded) -> None:
+    if fact.by_snapshot and booking.status is not None and booking.rescheduled_to is None:
+        _doubt(booking, "link_unknown")
+        return
+    booking.rescheduled_to = fact.by_uid
+    booking.told = (*booking.told, fact.details)
+
+
+def _recording_ready(booking: Booking, fact: RecordingReady) -> None:
+    booking.recording_url = fact.recording_url or booking.recording_url
+    booking.has_transcript = booking.has_transcript or fact.has_transcript
+    _fill(booking, fact.details)
+
+
+def _observed(booking: Booking, fact: Observed) -> None:
+    """Cal.com's own row, as of now: it settles every doubt. What its API does not show (payments) stays."""
+    _overwrite(booking, fact.details)
+    booking.status = "cancelled" if fact.status == "rescheduled" else fact.status
+    booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
+    booking.rescheduled_to = fact.rescheduled_to or booking.rescheduled_to
+    booking.cancellation_reason = fact.cancellation_reason or booking.cancellation_reason
+    booking.cancelled_by = fact.cancelled_by or booking.cancelled_by
+    booking.absent = fact.absent
+    booking.host_absent = fact.host_absent
+    booking.doubts = {}
+
+
+def _accept(booking: Booking) -> None:
+    """Accepted now. A cancelled or rejected booking comes back, which Cal.com allows but which wants checking."""
+    if booking.status in ("cancelled", "rejected"):
+        _doubt(booking, "created_after_end")
+    booking.status = "accepted"
+
+
+def _imply_accepted(booking: Booking) -> None:
+    """What was reported only happens to accepted bookings: a pending one was accepted silently; an ended one stays."""
+    if booking.status in (None, "pending"):
+        booking.status = "accepted"
+
+
+def _is_seated(booking: Booking, details: Details) -> bool:
+    return details.seats is not None or any(told.seats is not None for told in booking.told)
+
+
+def _is_recurring(booking: Booking) -> bool:
+    return any(told.recurring for told in booking.told)
+
+
+def _is_named_after_another(booking: Booking, details: Details) -> bool:
+    """The calendar id is kept over a reschedule: one that names another uid shows that there was one before."""
+    named = (details.ical_uid or "").partition("@")[0]
+    return bool(named) and booking.uid is not None and named != booking.uid and len(named) == len(booking.uid)
+
+
+def _doubt(booking: Booking, name: str) -> None:
+    """Something is not known; an observation will settle it. The first cause counts."""
+    if name not in booking.doubts:
+        booking.doubts = {**booking.doubts, name: None}
+
+
+def _overwrite(booking: Booking, details: Details, *, joins: bool = False) -> None:
+    """Take what the body says. Where `joins`, the people named come in addition to those known."""
+    booking.told = (details, *booking.told)
+    if details.metadata is not None:
+        booking.metadata = {**booking.metadata, **details.metadata}
+    if details.attendees is not None:
+        if joins:
+            _flush(booking)
+            booking.attendees = {**booking.attendees, **_by_email(details.attendees)}
+        else:
+            booking.named = details.attendees
+
+
+def _fill(booking: Booking, details: Details) -> None:
+    """Take what the body says where nothing is known yet: a snapshot may be older than what we know."""
+    booking.told = (*booking.told, details)
+    if details.metadata is not None:
+        booking.metadata = {**details.metadata, **booking.metadata}
+    if details.attendees is not None and booking.named is None and not booking.attendees:
+        booking.named = details.attendees
+    if booking.rescheduled_from is None:
+        booking.rescheduled_from = details.previous_uid
+    _imply_accepted(booking)
+
+
+def _flush(booking: Booking) -> None:
+    """The people named last are the attendees."""
+    if booking.named is not None:
+        booking.attendees, booking.named = _by_email(booking.named), None
+
+
+def _by_email(people: tuple[Person, ...]) -> dict[str, Person]:
+    return {person.email: person for person in people}
+
+
+_TOLD = attrgetter(
+    "number",
+    "ical_uid",
+    "title",
+    "description",
+    "event_type",
+    "event_type_number",
+    "start",
+    "end",
+    "location",
+    "meeting_url",
+    "host_email",
+    "host_name",
+    "seats",
+    "recurring",
+)
+_NOTHING_TOLD = _TOLD(Details())
+
+
+def settle(booking: Booking) -> None:
+    """The plain fields are what the weightiest body says that says anything of them."""
+    _flush(booking)
+    told = booking.told
+    values = _TOLD(told[0]) if told else _NOTHING_TOLD
+    for details in told[1:]:
+        if None not in values:
+            break
+        values = tuple(
+            [below if value is None else value for value, below in zip(values, _TOLD(details), strict=True)]
+        )
+    (
+        booking.number,
+        booking.ical_uid,
+        booking.title,
+        booking.description,
+        booking.event_type,
+        booking.event_type_number,
+        booking.start,
+        booking.end,
+        booking.location,
+        booking.meeting_url,
+        booking.host_email,
+        booking.host_name,
+        booking.seats,
+        booking.recurring,
+    ) = values
+
+
+APPLY: dict[type[AnyFact], Callable[[Booking, Any], None]] = {
+    Requested: _requested,
+    PaymentInitiated: _payment_initiated,
+    Created: _created,
+    Confirmed: _confirmed,
+    Paid: _paid,
+    Rescheduled: _rescheduled,
+    Moved: _moved,
+    SeatTaken: _seat_taken,
+    LocationUpdated: _changed,
+    Reassigned: _changed,
+    MeetingStarted: _meeting_started,
+    MeetingEnded: _meeting_ended,
+    AttendeesMarked: _attendees_marked,
+    HostAbsent: _host_absent,
+    GuestsAbsent: _guests_absent,
+    SeatLeft: _seat_left,
+    Cancelled: _cancelled,
+    Rejected: _rejected,
+    Superseded: _superseded,
+    RecordingReady: _recording_ready,
+    Observed: _observed,
+}
