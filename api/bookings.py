@@ -15,8 +15,9 @@ from ledger.calcom.payloads import read_instant
 from ledger.errors import BadParameter, NotFound
 from ledger.store import Ledger
 from ledger.vocabulary import MAIN_LEDGER_NAME, CalendarStatus
-from projections.bookings import Cursor, Filter, FoundBooking, HistoryEntry, find_booking, list_bookings, read_history
 from projections.calendar_events import CalendarEvent
+from projections.lists import Cursor, Filter, list_bookings, list_bookings_as_of
+from projections.lookup import FoundBooking, HistoryEntry, Moment, find_booking, read_history
 
 PAGE_ROWS_DEFAULT = 50
 PAGE_ROWS_MAX = 500
@@ -51,6 +52,11 @@ async def get_bookings(
     pet: Text = None,
     salon: Text = None,
     text: Annotated[str | None, Parameter(max_length=200, description="In title, description or attendees.")] = None,
+    name: Annotated[
+        str | None,
+        Parameter(max_length=200, description="Any name: uid, number, calendar id, attendee, metadata value."),
+    ] = None,
+    as_of: Annotated[str | None, Parameter(description="As it was recorded at this moment, ISO 8601.")] = None,
     cursor: Annotated[str | None, Parameter(max_length=1000, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Parameter(ge=1, le=PAGE_ROWS_MAX)] = PAGE_ROWS_DEFAULT,
     ledger: Text = None,
@@ -69,33 +75,70 @@ async def get_bookings(
         salon=_without_nul("salon", salon),
         metadata=_metadata(request),
         text=text,
+        name=_without_nul("name", name),
     )
     after = _read_cursor(cursor)
+    moment = _moment("as_of", as_of)
+    log = _ledger(running, ledger)
     async with running.pool.acquire() as connection:
-        rows = await list_bookings(connection, _ledger(running, ledger), narrowed, after=after, rows_max=limit + 1)
+        if moment is None:
+            rows = await list_bookings(connection, log, narrowed, after=after, rows_max=limit + 1)
+        else:
+            rows = await list_bookings_as_of(
+                connection,
+                log,
+                narrowed,
+                as_of=moment,
+                after=after,
+                rows_max=limit + 1,
+                confirm_on_accept=running.settings.confirm_on_accept,
+            )
     page = rows[:limit]
     return BookingPage(bookings=page, next_cursor=_write_cursor(page[-1]) if len(rows) > limit else None)
 
 
+AsOf = Annotated[str | None, Parameter(description="What had been recorded by then, ISO 8601.")]
+ValidAt = Annotated[str | None, Parameter(description="What had happened by then, ISO 8601.")]
+
+
 @get("/api/bookings/{uid:str}", summary="One booking")
-async def get_booking(state: State, uid: str, ledger: Text = None) -> FoundBooking:
-    """By any uid of its chain or by Cal.com's number; the booking that stands now, straight from the log."""
+async def get_booking(
+    state: State, uid: str, as_of: AsOf = None, valid_at: ValidAt = None, ledger: Text = None
+) -> FoundBooking:
+    """By any uid of its chain, Cal.com's number or the calendar id: the booking that stands now, straight from the log."""
     running: Running = state.running
     async with running.pool.acquire() as connection:
         return await find_booking(
-            connection, _ledger(running, ledger), uid, confirm_on_accept=running.settings.confirm_on_accept
+            connection,
+            _ledger(running, ledger),
+            _name(uid),
+            moment=Moment(as_of=_moment("as_of", as_of), valid_at=_moment("valid_at", valid_at)),
+            confirm_on_accept=running.settings.confirm_on_accept,
         )
 
 
 @get("/api/bookings/{uid:str}/history", summary="A booking's history")
-async def get_booking_history(state: State, uid: str, ledger: Text = None) -> BookingHistory:
+async def get_booking_history(
+    state: State, uid: str, as_of: AsOf = None, valid_at: ValidAt = None, ledger: Text = None
+) -> BookingHistory:
     """Every fact, in the order in which things happened, with the fields it changed."""
     running: Running = state.running
     async with running.pool.acquire() as connection:
         history = await read_history(
-            connection, _ledger(running, ledger), uid, confirm_on_accept=running.settings.confirm_on_accept
+            connection,
+            _ledger(running, ledger),
+            _name(uid),
+            moment=Moment(as_of=_moment("as_of", as_of), valid_at=_moment("valid_at", valid_at)),
+            confirm_on_accept=running.settings.confirm_on_accept,
         )
     return BookingHistory(asked_for=uid, history=history)
+
+
+def _name(uid: str) -> str:
+    """A booking's name in a path; one that no booking can have is none."""
+    if not uid.isprintable():
+        raise NotFound("booking of that name")
+    return uid
 
 
 def _ledger(running: Running, name: str | None) -> Ledger:

@@ -17,7 +17,8 @@ from api.composition import Running
 from api.deliveries import Delivery
 from api.problems import PROBLEM_JSON, RETRY_AFTER_SECONDS, problem_of
 from ledger.calcom.signature import verify
-from ledger.errors import BodyTooLarge, BookingLedgerError, SenderError, SignatureRefused
+from ledger.calcom.triggers import UNRECOGNISED_TOPIC
+from ledger.errors import BodyTooLarge, BookingLedgerError, EventUnsupported, SenderError, SignatureRefused
 from ledger.filing import Receipt, file_delivery
 from ledger.store import Ledger
 from ledger.vocabulary import MAIN_LEDGER_NAME
@@ -72,7 +73,7 @@ async def _record(running: Running, scope: Scope, receive: Receive, send: Send) 
     except ClientGone:
         return
     except BookingLedgerError as error:
-        if isinstance(error, SenderError):
+        if isinstance(error, SenderError) and not isinstance(error, EventUnsupported):
             reason = error.reason if isinstance(error, SignatureRefused) else type(error).__name__
             noted = ledger or running.ledgers[MAIN_LEDGER_NAME]
             running.deliveries.note(
@@ -108,6 +109,8 @@ async def _file(running: Running, ledger: Ledger, body: bytes, receipt: Receipt,
         duplicate=placed.duplicate,
         duration_ms=round(duration_ms, 1),
     )
+    if running.settings.strict_events and filing.events[0].topic == UNRECOGNISED_TOPIC:
+        raise EventUnsupported(filing.envelope.trigger)
     return msgspec.json.encode(
         {
             "status": "recorded",

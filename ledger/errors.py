@@ -1,10 +1,11 @@
 """Every error of ours, by who must act.
 
 BookingLedgerError
-├── SenderError                    the sender must change the request; nothing was kept
+├── SenderError                    the sender must change the request; nothing was kept unless it says so
 │   ├── SignatureRefused           the delivery is not Cal.com's, or not for our secret
 │   ├── BodyTooLarge
 │   ├── SecretMissing              no secret configured: nothing can be verified (the operator acts too)
+│   ├── EventUnsupported           STRICT_EVENTS only: kept all the same, but the sender wants to know
 │   ├── NotFound
 │   └── BadParameter               a query parameter that cannot be understood
 ├── CallerError                    the caller may try again
@@ -64,6 +65,11 @@ class BodyTooLarge(SenderError):
 class SecretMissing(SenderError):
     def __init__(self) -> None:
         super().__init__("No webhook secret is configured; set CAL_COM_WEBHOOK_SECRET and restart.")
+
+
+class EventUnsupported(SenderError):
+    def __init__(self, trigger: str | None) -> None:
+        super().__init__(f"Unsupported Event Type: {trigger or 'none in the body'}. The delivery was kept.")
 
 
 class NotFound(SenderError):

@@ -184,6 +184,21 @@ async def read_stream(connection: Connection, ledger_id: LedgerId, stream_id: St
     return await read_streams(connection, ledger_id, [stream_id], up_to=head.position)
 
 
+async def read_position_as_of(connection: Connection, ledger_id: LedgerId, moment: datetime) -> Position:
+    """The last position recorded at or before `moment`; 0 where the log was still empty.
+
+    `recorded_at` never goes back along the log, so the place is found by halving, without an index of its own.
+    """
+    known, unknown = 0, (await read_head(connection, ledger_id)).position + 1
+    while known + 1 < unknown:
+        middle = (known + unknown) // 2
+        if await connection.fetchval(SQL["read_recorded_at"], ledger_id, middle) <= moment:
+            known = middle
+        else:
+            unknown = middle
+    return Position(known)
+
+
 def _event(row: asyncpg.Record) -> RecordedEvent:
     return RecordedEvent(
         position=row["position"],

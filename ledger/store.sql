@@ -42,6 +42,12 @@ FROM ledger.events
 WHERE ledger_id = $1 AND stream_id = ANY($2::text[]) AND position <= $3
 ORDER BY stream_id, stream_version;
 
+-- name: read_recorded_at
+-- $1 ledger_id, $2 position
+SELECT recorded_at
+FROM ledger.events
+WHERE ledger_id = $1 AND position = $2;
+
 -- name: insert_deliveries
 -- $1 ledger_id, $2 delivery_ids, $3 received_at, $4 outcomes, $5 reasons, $6 positions, $7 durations in ms
 INSERT INTO ledger.deliveries (ledger_id, delivery_id, received_at, outcome, reason, position, duration_ms)

@@ -75,6 +75,7 @@ CREATE TABLE projections.calendar_events_1 (
     ical_uid text,
     started boolean NOT NULL,
     ended boolean NOT NULL,
+    marked boolean NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     position bigint NOT NULL,
@@ -90,6 +91,10 @@ CREATE TABLE projections.calendar_events_1 (
 CREATE INDEX calendar_events_1_by_start ON projections.calendar_events_1 (ledger_id, start_time, cal_com_event_id);
 CREATE INDEX calendar_events_1_by_created ON projections.calendar_events_1 (created_at DESC);
 CREATE INDEX calendar_events_1_by_number ON projections.calendar_events_1 (ledger_id, booking_number);
+CREATE INDEX calendar_events_1_by_ical_uid ON projections.calendar_events_1 (ledger_id, ical_uid);
+CREATE INDEX calendar_events_1_by_root ON projections.calendar_events_1 (ledger_id, root_uid);
+CREATE INDEX calendar_events_1_by_position ON projections.calendar_events_1 (ledger_id, position);
+CREATE INDEX calendar_events_1_by_metadata ON projections.calendar_events_1 USING gin (metadata jsonb_path_ops);
 CREATE INDEX calendar_events_1_by_attendee ON projections.calendar_events_1 (ledger_id, attendee_email);
 
 CREATE TABLE projections.booking_attendees_1 (
@@ -139,6 +144,55 @@ SELECT
     ical_uid, started, ended, created_at, updated_at, synced_at
 FROM projections.calendar_events_1;
 
+CREATE VIEW public.status_words AS
+SELECT
+    ledger,
+    cal_com_event_id,
+    status,
+    booking_status,
+    CASE booking_status
+        WHEN 'accepted' THEN 'confirmed'
+        WHEN 'rejected' THEN 'cancelled'
+        ELSE booking_status
+    END AS candidate_status,
+    CASE
+        WHEN booking_status = 'rescheduled' THEN 'rescheduled'
+        WHEN booking_status IN ('cancelled', 'rejected') THEN 'cancelled'
+        WHEN booking_status = 'pending' THEN 'scheduled'
+        WHEN no_show THEN 'no_show'
+        WHEN ended OR marked THEN 'completed'
+        ELSE 'scheduled'
+    END AS meeting_status,
+    CASE
+        WHEN booking_status = 'rescheduled' THEN 'rescheduled'
+        WHEN booking_status IN ('cancelled', 'rejected') THEN 'cancelled'
+        WHEN booking_status = 'accepted' AND ended THEN 'completed'
+        ELSE 'scheduled'
+    END AS visit_status
+FROM projections.calendar_events_1;
+
+CREATE VIEW public.meetings AS
+SELECT
+    c.id,
+    c.ledger,
+    c.cal_com_event_id AS cal_event_id,
+    w.meeting_status AS status,
+    c.title,
+    c.start_time AS start,
+    c.end_time AS "end",
+    c.duration_minutes,
+    c.attendee_email,
+    c.attendee_name,
+    c.host_email,
+    c.location,
+    c.meeting_url,
+    c.paid,
+    c.rescheduled_to,
+    c.created_at,
+    c.updated_at
+FROM projections.calendar_events_1 AS c
+JOIN public.status_words AS w USING (ledger, cal_com_event_id);
+
 CREATE VIEW public.booking_attendees AS
 SELECT ledger, uid, email, name, phone, time_zone, no_show, removed
 FROM projections.booking_attendees_1;
@@ -162,6 +216,17 @@ SELECT
 FROM ledger.deliveries AS d
 JOIN ledger.ledgers AS l USING (ledger_id)
 LEFT JOIN projections.webhook_logs_1 AS first ON first.ledger_id = d.ledger_id AND first.position = d.position;
+
+CREATE VIEW public.webhook_events AS
+SELECT
+    id,
+    ledger,
+    webhook_type AS event_type,
+    cal_com_event_id AS cal_event_id,
+    payload,
+    created_at AS received_at,
+    status = 'success' AS processed
+FROM projections.webhook_logs_1;
 
 CREATE VIEW public.projection_status AS
 SELECT
@@ -203,3 +268,9 @@ COMMENT ON COLUMN public.calendar_events.synced_at IS 'When this row last change
 COMMENT ON VIEW public.booking_attendees IS 'One row per attendee of a booking, those who left included.';
 COMMENT ON VIEW public.webhook_logs IS 'One row per delivery: recorded, repeated or refused. Refused ones without their body.';
 COMMENT ON VIEW public.projection_status IS 'How far each read model is behind the log.';
+COMMENT ON VIEW public.status_words IS 'How each of the older systems would call a booking''s status.';
+COMMENT ON COLUMN public.status_words.candidate_status IS 'Candidate scheduling: pending, confirmed, cancelled, rescheduled.';
+COMMENT ON COLUMN public.status_words.meeting_status IS 'Meetings: scheduled, completed, no_show, cancelled, rescheduled.';
+COMMENT ON COLUMN public.status_words.visit_status IS 'Pet salon: scheduled, completed, cancelled, rescheduled.';
+COMMENT ON VIEW public.meetings IS 'Bookings in the words of the meetings system.';
+COMMENT ON VIEW public.webhook_events IS 'Recorded deliveries in the words of the meetings system.';

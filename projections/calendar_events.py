@@ -101,6 +101,7 @@ class CalendarEvent(msgspec.Struct, frozen=True, kw_only=True):
     ical_uid: str | None
     started: bool
     ended: bool
+    marked: bool
     created_at: datetime | None
     updated_at: datetime | None
 
@@ -148,6 +149,7 @@ def calendar_event(booking: Booking, ledger_name: str, *, confirm_on_accept: boo
         ical_uid=storable(booking.ical_uid),
         started=booking.started,
         ended=booking.ended,
+        marked=bool(booking.absent),
         created_at=booking.first_occurred_at,
         updated_at=booking.last_occurred_at,
     )

@@ -54,6 +54,7 @@ ON CONFLICT ON CONSTRAINT calendar_events_1_pkey DO UPDATE SET
     ical_uid = excluded.ical_uid,
     started = excluded.started,
     ended = excluded.ended,
+    marked = excluded.marked,
     position = excluded.position,
     created_at = excluded.created_at,
     updated_at = excluded.updated_at,

@@ -244,6 +244,7 @@ CREATE TABLE projections.calendar_events_1 (
     ical_uid text,
     started boolean NOT NULL,
     ended boolean NOT NULL,
+    marked boolean NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     "position" bigint NOT NULL,
@@ -365,6 +366,63 @@ COMMENT ON COLUMN public.calendar_events.updated_at IS 'Cal.com''s time of the l
 
 COMMENT ON COLUMN public.calendar_events.synced_at IS 'When this row last changed here.';
 
+CREATE VIEW public.status_words AS
+ SELECT ledger,
+    cal_com_event_id,
+    status,
+    booking_status,
+        CASE booking_status
+            WHEN 'accepted'::text THEN 'confirmed'::text
+            WHEN 'rejected'::text THEN 'cancelled'::text
+            ELSE booking_status
+        END AS candidate_status,
+        CASE
+            WHEN (booking_status = 'rescheduled'::text) THEN 'rescheduled'::text
+            WHEN (booking_status = ANY (ARRAY['cancelled'::text, 'rejected'::text])) THEN 'cancelled'::text
+            WHEN (booking_status = 'pending'::text) THEN 'scheduled'::text
+            WHEN no_show THEN 'no_show'::text
+            WHEN (ended OR marked) THEN 'completed'::text
+            ELSE 'scheduled'::text
+        END AS meeting_status,
+        CASE
+            WHEN (booking_status = 'rescheduled'::text) THEN 'rescheduled'::text
+            WHEN (booking_status = ANY (ARRAY['cancelled'::text, 'rejected'::text])) THEN 'cancelled'::text
+            WHEN ((booking_status = 'accepted'::text) AND ended) THEN 'completed'::text
+            ELSE 'scheduled'::text
+        END AS visit_status
+   FROM projections.calendar_events_1;
+
+COMMENT ON VIEW public.status_words IS 'How each of the older systems would call a booking''s status.';
+
+COMMENT ON COLUMN public.status_words.candidate_status IS 'Candidate scheduling: pending, confirmed, cancelled, rescheduled.';
+
+COMMENT ON COLUMN public.status_words.meeting_status IS 'Meetings: scheduled, completed, no_show, cancelled, rescheduled.';
+
+COMMENT ON COLUMN public.status_words.visit_status IS 'Pet salon: scheduled, completed, cancelled, rescheduled.';
+
+CREATE VIEW public.meetings AS
+ SELECT c.id,
+    c.ledger,
+    c.cal_com_event_id AS cal_event_id,
+    w.meeting_status AS status,
+    c.title,
+    c.start_time AS start,
+    c.end_time AS "end",
+    c.duration_minutes,
+    c.attendee_email,
+    c.attendee_name,
+    c.host_email,
+    c.location,
+    c.meeting_url,
+    c.paid,
+    c.rescheduled_to,
+    c.created_at,
+    c.updated_at
+   FROM (projections.calendar_events_1 c
+     JOIN public.status_words w USING (ledger, cal_com_event_id));
+
+COMMENT ON VIEW public.meetings IS 'Bookings in the words of the meetings system.';
+
 CREATE VIEW public.projection_status AS
  SELECT c.projection,
     l.name AS ledger,
@@ -384,6 +442,18 @@ CREATE VIEW public.projection_status AS
      JOIN ledger.ledgers l USING (ledger_id));
 
 COMMENT ON VIEW public.projection_status IS 'How far each read model is behind the log.';
+
+CREATE VIEW public.webhook_events AS
+ SELECT id,
+    ledger,
+    webhook_type AS event_type,
+    cal_com_event_id AS cal_event_id,
+    payload,
+    created_at AS received_at,
+    (status = 'success'::text) AS processed
+   FROM projections.webhook_logs_1;
+
+COMMENT ON VIEW public.webhook_events IS 'Recorded deliveries in the words of the meetings system.';
 
 CREATE VIEW public.webhook_logs AS
  SELECT webhook_logs_1.id,
@@ -461,7 +531,15 @@ CREATE INDEX calendar_events_1_by_attendee ON projections.calendar_events_1 USIN
 
 CREATE INDEX calendar_events_1_by_created ON projections.calendar_events_1 USING btree (created_at DESC);
 
+CREATE INDEX calendar_events_1_by_ical_uid ON projections.calendar_events_1 USING btree (ledger_id, ical_uid);
+
+CREATE INDEX calendar_events_1_by_metadata ON projections.calendar_events_1 USING gin (metadata jsonb_path_ops);
+
 CREATE INDEX calendar_events_1_by_number ON projections.calendar_events_1 USING btree (ledger_id, booking_number);
+
+CREATE INDEX calendar_events_1_by_position ON projections.calendar_events_1 USING btree (ledger_id, "position");
+
+CREATE INDEX calendar_events_1_by_root ON projections.calendar_events_1 USING btree (ledger_id, root_uid);
 
 CREATE INDEX calendar_events_1_by_start ON projections.calendar_events_1 USING btree (ledger_id, start_time, cal_com_event_id);
 

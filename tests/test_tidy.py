@@ -39,7 +39,9 @@ PURE = (
     "ledger/booking.py",
     "ledger/facts.py",
     "ledger/filing.py",
+    "ledger/folding.py",
     "ledger/links.py",
+    "ledger/rules.py",
     "ledger/calcom/*.py",
     "api/simulator/*.py",
 )

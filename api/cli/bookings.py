@@ -11,9 +11,11 @@ from ledger.vocabulary import MAIN_LEDGER_NAME
 if TYPE_CHECKING:
     from ledger.postgres import Connection
     from ledger.store import Ledger
-    from projections.bookings import FoundBooking, HistoryEntry
     from projections.calendar_events import CalendarEvent
+    from projections.lookup import FoundBooking, HistoryEntry, Moment
 
+as_of_option = click.option("--as-of", metavar="TIME", help="As it had been recorded by then, ISO 8601.")
+valid_at_option = click.option("--valid-at", metavar="TIME", help="As it had happened by then, ISO 8601.")
 ledger_option = click.option("--ledger", "ledger_name", default=MAIN_LEDGER_NAME, show_default=True, help="Which log.")
 
 
@@ -34,7 +36,7 @@ def list_command(
     """Bookings by start time."""
 
     async def work(connection: "Connection", _settings: Settings) -> "list[CalendarEvent]":
-        from projections.bookings import Filter, list_bookings
+        from projections.lists import Filter, list_bookings
 
         narrowed = Filter(statuses=list(status) or None, attendee=attendee and attendee.lower())
         ledger = await _ledger(connection, ledger_name)
@@ -51,16 +53,21 @@ def list_command(
 
 @bookings.command()
 @click.argument("name", metavar="UID")
+@as_of_option
+@valid_at_option
 @ledger_option
 @json_option
-def show(*, name: str, ledger_name: str, as_json: bool) -> None:
+def show(*, name: str, as_of: str | None, valid_at: str | None, ledger_name: str, as_json: bool) -> None:
     """One booking, by any UID of its chain or by Cal.com's number."""
 
     async def work(connection: "Connection", settings: Settings) -> "FoundBooking":
-        from projections.bookings import find_booking
+        from projections.lookup import find_booking
 
         ledger = await _ledger(connection, ledger_name)
-        return await find_booking(connection, ledger, name, confirm_on_accept=settings.confirm_on_accept)
+        moment = _moment(as_of, valid_at)
+        return await find_booking(
+            connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept
+        )
 
     found = with_connection(work)
     if as_json:
@@ -73,16 +80,21 @@ def show(*, name: str, ledger_name: str, as_json: bool) -> None:
 
 @bookings.command()
 @click.argument("name", metavar="UID")
+@as_of_option
+@valid_at_option
 @ledger_option
 @json_option
-def history(*, name: str, ledger_name: str, as_json: bool) -> None:
+def history(*, name: str, as_of: str | None, valid_at: str | None, ledger_name: str, as_json: bool) -> None:
     """What happened to a booking, through all its reschedules, and what each event changed."""
 
     async def work(connection: "Connection", settings: Settings) -> "list[HistoryEntry]":
-        from projections.bookings import read_history
+        from projections.lookup import read_history
 
         ledger = await _ledger(connection, ledger_name)
-        return await read_history(connection, ledger, name, confirm_on_accept=settings.confirm_on_accept)
+        moment = _moment(as_of, valid_at)
+        return await read_history(
+            connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept
+        )
 
     entries = with_connection(work)
     if as_json:
@@ -91,6 +103,19 @@ def history(*, name: str, ledger_name: str, as_json: bool) -> None:
     from api.cli.tables import print_history
 
     print_history(name, entries)
+
+
+def _moment(as_of: str | None, valid_at: str | None) -> "Moment":
+    """Where to stand on the two clocks. Raises BadParameter."""
+    from ledger.calcom.payloads import read_instant
+    from ledger.errors import BadParameter
+    from projections.lookup import Moment
+
+    instants = {"--as-of": as_of, "--valid-at": valid_at}
+    for name, text in instants.items():
+        if text is not None and read_instant(text) is None:
+            raise BadParameter(name, "is a date or time in ISO 8601, such as 2026-12-01T09:00:00Z")
+    return Moment(as_of=read_instant(as_of), valid_at=read_instant(valid_at))
 
 
 async def _ledger(connection: "Connection", name: str) -> "Ledger":

@@ -147,7 +147,9 @@ async def _show(dsn: str) -> None:
     from api.cli.tables import console, print_bookings, print_history
     from ledger.chain import verify_chain
     from ledger.store import read_ledgers
-    from projections.bookings import Filter, list_bookings, pick_story, read_history, read_visibility
+    from projections.lists import Filter, list_bookings
+    from projections.lookup import read_history
+    from projections.visibility import pick_story, read_visibility
 
     async with checked_connection(dsn) as connection:
         ledger = (await read_ledgers(connection))["main"]
@@ -178,7 +180,7 @@ async def _show(dsn: str) -> None:
 
 async def _until_current(connection: "Connection") -> None:
     """Return once every read model has what the log has."""
-    from projections.bookings import read_lag_events
+    from projections.visibility import read_lag_events
 
     async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
         while await read_lag_events(connection):

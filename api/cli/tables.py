@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from projections.bookings import FoundBooking, HistoryEntry
 from projections.calendar_events import CalendarEvent
+from projections.lookup import FoundBooking, HistoryEntry
 
 STATUS_STYLES = {
     "scheduled": "cyan",
@@ -48,7 +48,7 @@ def print_bookings(rows: Sequence[CalendarEvent], *, title: str | None = None) -
 
 def print_booking(found: FoundBooking) -> None:
     booking = found.booking
-    if found.asked_for not in (booking.cal_com_event_id, str(booking.booking_number)):
+    if not found.is_current:
         console.print(f"{_plain(found.asked_for)} was rescheduled; this is the booking that stands now.")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
@@ -59,6 +59,8 @@ def print_booking(found: FoundBooking) -> None:
             table.add_row(name, _status(value) if name == "status" else _value(value))
     if len(found.chain) > 1:
         table.add_row("chain", _plain(" → ".join(found.chain)))
+    for doubt in found.doubts:
+        table.add_row("doubt", f"{_plain(doubt.name)}: raised by {_plain(doubt.trigger)} at position {doubt.position}")
     console.print(table)
 
 

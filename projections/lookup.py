@@ -1,14 +1,12 @@
-"""Bookings to read: lists from the read model, one booking and its history from the log itself.
+"""One booking and its history, straight from the log: by any of its names, at any moment of either clock.
 
-One booking is folded on demand, so it is never behind: whoever has just been told "recorded" sees it here.
+A booking is folded on demand, so it is never behind: whoever has just been told "recorded" sees it here.
 """
 
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from ledger.booking import Booking
@@ -18,48 +16,53 @@ from ledger.folding import BY_ORDER, evolve, fold
 from ledger.history import Histories, load_histories
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from ledger.store import Ledger, read_head
+from ledger.store import Ledger, read_head, read_position_as_of
 from ledger.vocabulary import StreamId
 from projections.calendar_events import CalendarEvent, calendar_event, number_lookup
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
-UNTOLD = frozenset({"id", "ledger", "appointment_id", "root_uid", "created_at", "updated_at"})
+UNTOLD = frozenset({"id", "ledger", "appointment_id", "root_uid", "created_at", "updated_at", "marked"})
 """Fields that a history does not list: they say where a booking stands, not what happened to it."""
-
 
 EMPTY: tuple[Any, ...] = (None, False, [], {})
 
 
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What a list is narrowed to; None: not narrowed. `attendee` and `host` are e-mails in lower case."""
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Where on the two clocks to stand. `as_of`: what had been recorded by then; `valid_at`: what had happened by then.
 
-    statuses: list[str] | None = None
-    starts_from: datetime | None = None
-    starts_before: datetime | None = None
-    attendee: str | None = None
-    host: str | None = None
-    event_type: str | None = None
-    client: str | None = None
-    pet: str | None = None
-    salon: str | None = None
-    metadata: dict[str, str] | None = None
-    text: str | None = None
+    None: now.
+    """
+
+    as_of: datetime | None = None
+    valid_at: datetime | None = None
 
 
-class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The last row of a page."""
+NOW = Moment()
 
-    start_time: datetime | None
-    uid: str
+
+class Doubt(msgspec.Struct, frozen=True, kw_only=True):
+    """What webhooks alone could not decide, and the event that raised it."""
+
+    name: str
+    trigger: str
+    position: int
+    occurred_at: datetime
 
 
 class FoundBooking(msgspec.Struct, frozen=True, kw_only=True):
-    """The booking that stands at the end of the chain asked for. `chain`: its uids from the root on."""
+    """The booking that stands at the end of the chain asked for. `chain`: its uids from the root on.
+
+    `is_current`: the name asked for is this booking's own, not that of one it has replaced.
+    """
 
     asked_for: str
+    is_current: bool
+    as_of: datetime | None
+    valid_at: datetime | None
     booking: CalendarEvent
     chain: list[str]
+    doubts: list[Doubt]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,99 +89,60 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     changes: list[Change]
 
 
-async def list_bookings(
-    connection: Connection, ledger: Ledger, narrowed: Filter, *, after: Cursor | None, rows_max: int
-) -> list[CalendarEvent]:
-    """Bookings by start time; fewer than `rows_max` means the end."""
-    pattern = None if narrowed.text is None else f"%{_escaped(narrowed.text)}%"
-    rows = await connection.fetch(
-        SQL["list_bookings"],
-        ledger.ledger_id,
-        narrowed.statuses,
-        narrowed.starts_from,
-        narrowed.starts_before,
-        narrowed.attendee,
-        narrowed.host,
-        narrowed.event_type,
-        narrowed.client,
-        narrowed.pet,
-        narrowed.salon,
-        None if narrowed.metadata is None else msgspec.json.encode(narrowed.metadata).decode(),
-        pattern,
-        after.start_time if after else None,
-        after.uid if after else None,
-        rows_max,
-    )
-    return [_calendar_event(row) for row in rows]
-
-
 async def find_booking(
-    connection: Connection, ledger: Ledger, name: str, *, confirm_on_accept: bool
+    connection: Connection, ledger: Ledger, name: str, *, moment: Moment = NOW, confirm_on_accept: bool
 ) -> FoundBooking:
-    """The booking by any uid of its chain, or by its number. Raises NotFound."""
-    histories = await _load(connection, ledger, name)
-    booking = _current(histories, name)
-    chain = _chain(histories, booking)
+    """The booking by any uid of its chain, by its number or its calendar id. Raises NotFound."""
+    histories, uid = await _load(connection, ledger, name, moment)
+    booking = _current(histories, uid)
+    causes = [(doubt, cause) for doubt, cause in booking.doubts.items() if cause is not None]
     return FoundBooking(
         asked_for=name,
+        is_current=uid in (booking.key, str(booking.number)),
+        as_of=moment.as_of,
+        valid_at=moment.valid_at,
         booking=calendar_event(booking, ledger.name, confirm_on_accept=confirm_on_accept),
-        chain=[member.key for member in chain],
+        chain=[member.key for member in _chain(histories, booking)],
+        doubts=[
+            Doubt(name=doubt, trigger=cause.trigger, position=cause.position, occurred_at=cause.occurred_at)
+            for doubt, cause in causes
+        ],
     )
 
 
 async def read_history(
-    connection: Connection, ledger: Ledger, name: str, *, confirm_on_accept: bool
+    connection: Connection, ledger: Ledger, name: str, *, moment: Moment = NOW, confirm_on_accept: bool
 ) -> list[HistoryEntry]:
     """What happened to the booking, through its whole chain, each fact with what it changed. Raises NotFound."""
-    histories = await _load(connection, ledger, name)
+    histories, uid = await _load(connection, ledger, name, moment)
     entries: list[HistoryEntry] = []
     shown: dict[str, Any] = {}
-    for booking in _chain(histories, _current(histories, name)):
+    for booking in _chain(histories, _current(histories, uid)):
         told, shown = _entries(booking, histories, ledger, shown, confirm_on_accept=confirm_on_accept)
         entries += told
     return sorted(entries, key=lambda entry: (entry.occurred_at, entry.position))
 
 
-class Visibility(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a ledger holds, and how long after recording its bookings became visible."""
-
-    events: int
-    bookings: int
-    lag_events: int
-    median_ms: float
-    p95_ms: float
-
-
-async def read_lag_events(connection: Connection) -> int:
-    """How many events the furthest read model of any ledger is behind."""
-    lag: int = await connection.fetchval(SQL["read_lag_events"])
-    return lag
-
-
-async def read_visibility(connection: Connection, ledger: Ledger) -> Visibility:
-    row = await connection.fetchrow(SQL["read_visibility"], ledger.ledger_id)
-    assert row is not None, "ledgers are never removed"
-    return Visibility(**dict(row))
-
-
-async def pick_story(connection: Connection, ledger: Ledger) -> str | None:
-    """The booking with the most to tell, for those who want to see a history; None where none was rescheduled."""
-    uid: str | None = await connection.fetchval(SQL["pick_story"], ledger.ledger_id)
-    return uid
-
-
-async def _load(connection: Connection, ledger: Ledger, name: str) -> Histories:
-    head = await read_head(connection, ledger.ledger_id)
+async def _load(connection: Connection, ledger: Ledger, name: str, moment: Moment) -> tuple[Histories, str]:
+    """The histories of the booking named, and the name to look for in them: a calendar id has become a uid."""
+    if moment.as_of is None:
+        up_to = (await read_head(connection, ledger.ledger_id)).position
+    else:
+        up_to = await read_position_as_of(connection, ledger.ledger_id, moment.as_of)
+    if "@" in name:
+        name = await connection.fetchval(SQL["find_uid_by_ical_uid"], ledger.ledger_id, name) or name
     seeds = [booking_stream(name)]
     if name.isascii() and name.isdigit() and len(name) < len(str(2**63)):
         seeds.append(number_stream(int(name)))
-    return await load_histories(
+    histories = await load_histories(
         connection,
         ledger.ledger_id,
         seeds,
-        up_to=head.position,
+        up_to=up_to,
         look_up_numbers=number_lookup(connection, ledger),
+        valid_at=moment.valid_at,
     )
+    return histories, name
 
 
 def _current(histories: Histories, name: str) -> Booking:
@@ -244,16 +208,3 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
         for field, value in after.items()
         if (value != before[field] if before else value not in EMPTY)
     ]
-
-
-def _calendar_event(row: asyncpg.Record) -> CalendarEvent:
-    values: dict[str, Any] = dict(row)
-    values["id"], values["appointment_id"] = UUID(int=row["id"].int), UUID(int=row["appointment_id"].int)
-    values["attendees"] = msgspec.json.decode(row["attendees"])
-    values["metadata"] = msgspec.json.decode(row["metadata"])
-    return CalendarEvent(**values)
-
-
-def _escaped(text: str) -> str:
-    """Text for LIKE, its wildcards taken literally."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("\x00", "")
