@@ -21,9 +21,7 @@ from ledger.settings import Secret, Settings
 OTHER_ROUTES_BODY_BYTES_MAX = 1024 * 1024
 
 
-def create_app(
-    settings: Settings, dsn: str, *, internal_key: Secret, with_worker: bool
-) -> Litestar:
+def create_app(settings: Settings, dsn: str, *, internal_key: Secret, with_worker: bool) -> Litestar:
     """The application on a database that has been checked."""
 
     @contextlib.asynccontextmanager
@@ -40,7 +38,10 @@ def create_app(
         exception_handlers={Exception: answer_problem},
         lifespan=[lifespan],
         openapi_config=OpenAPIConfig(
-            title="Booking Ledger", version="0.1.0", path="/schema", render_plugins=[JsonRenderPlugin(path="/openapi.json")]
+            title="Booking Ledger",
+            version="0.1.0",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         ),
         request_max_body_size=OTHER_ROUTES_BODY_BYTES_MAX,
         logging_config=None,
@@ -52,9 +53,7 @@ def create_app(
 def configure_logging(settings: Settings) -> None:
     """Events with keys, as lines for people or as JSON; never a body, a secret or an attendee."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    renderer = (
-        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
-    )
+    renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -23,7 +23,9 @@ def internal_key(settings: Settings) -> tuple[Secret, bool]:
     if settings.internal_api_key is not None:
         return settings.internal_api_key, False
     if not settings.is_loopback:
-        raise BadSetting("INTERNAL_API_KEY", f"must be set when HOST is {settings.host}, which other machines can reach")
+        raise BadSetting(
+            "INTERNAL_API_KEY", f"must be set when HOST is {settings.host}, which other machines can reach"
+        )
     return Secret(secrets.token_urlsafe(GENERATED_KEY_BYTES).encode()), True
 
 

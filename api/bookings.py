@@ -40,9 +40,12 @@ class BookingHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 @get("/api/bookings", summary="Bookings by start time")
 async def get_bookings(
+    *,
     request: Request[Any, Any, Any],
     state: State,
-    status: Annotated[str | None, Parameter(description="One or several of the status words, separated by commas.")] = None,
+    status: Annotated[
+        str | None, Parameter(description="One or several of the status words, separated by commas.")
+    ] = None,
     starts_from: Annotated[str | None, Parameter(query="from", description="Start at or after, ISO 8601.")] = None,
     starts_before: Annotated[str | None, Parameter(query="to", description="Start before, ISO 8601.")] = None,
     attendee: Text = None,
@@ -105,7 +108,7 @@ ValidAt = Annotated[str | None, Parameter(description="What had happened by then
 async def get_booking(
     state: State, uid: str, as_of: AsOf = None, valid_at: ValidAt = None, ledger: Text = None
 ) -> FoundBooking:
-    """By any uid of its chain, Cal.com's number or the calendar id: the booking that stands now, straight from the log."""
+    """By any uid of its chain, Cal.com's number or the calendar id: what stands now, straight from the log."""
     running: Running = state.running
     async with running.pool.acquire() as connection:
         return await find_booking(

@@ -63,7 +63,9 @@ async def opened(settings: Settings, dsn: str, *, with_worker: bool) -> AsyncIte
 
     The database has been checked before (`check_database`).
     """
-    pool = await open_pool(dsn, connections_max=WEB_CONNECTIONS_MAX, behind_pooler=settings.database_direct_url is not None)
+    pool = await open_pool(
+        dsn, connections_max=WEB_CONNECTIONS_MAX, behind_pooler=settings.database_direct_url is not None
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(pool.close)
         async with pool.acquire() as connection:
@@ -73,9 +75,7 @@ async def opened(settings: Settings, dsn: str, *, with_worker: bool) -> AsyncIte
         runner = None
         if with_worker:
             direct = settings.database_direct_url
-            runner = Runner(
-                pool, direct.reveal_text() if direct else dsn, confirm_on_accept=settings.confirm_on_accept
-            )
+            runner = Runner(pool, direct.reveal_text() if direct else dsn, confirm_on_accept=settings.confirm_on_accept)
             await stack.enter_async_context(runner.running())
         yield Running(
             settings=settings,

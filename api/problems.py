@@ -72,7 +72,10 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     if problem.status == http.HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return Response(
-        problem.encoded(), status_code=problem.status, media_type=MediaType.JSON, headers=headers | {"content-type": PROBLEM_JSON}
+        problem.encoded(),
+        status_code=problem.status,
+        media_type=MediaType.JSON,
+        headers=headers | {"content-type": PROBLEM_JSON},
     )
 
 

@@ -5,6 +5,7 @@ Verify on the raw bytes, file, wait for the commit, answer. A body is understood
 
 import time
 from datetime import UTC, datetime
+from http import HTTPStatus
 from uuid import uuid4
 
 import msgspec
@@ -159,7 +160,11 @@ def _elapsed_ms(begun: float) -> float:
 
 async def _refuse(send: Send, error: BookingLedgerError) -> None:
     problem = problem_of(error)
-    headers = [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())] if problem.status == 503 else []
+    headers = (
+        [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())]
+        if problem.status == HTTPStatus.SERVICE_UNAVAILABLE
+        else []
+    )
     await _answer(send, problem.status, problem.encoded(), content_type=PROBLEM_JSON.encode(), headers=headers)
 
 

@@ -46,7 +46,11 @@ class Appender:
     """The one writer of this process; `running` starts and stops it."""
 
     def __init__(
-        self, pool: asyncpg.Pool, *, queue_events_max: int = QUEUE_EVENTS_MAX, wait_seconds_max: float = WAIT_SECONDS_MAX
+        self,
+        pool: asyncpg.Pool,
+        *,
+        queue_events_max: int = QUEUE_EVENTS_MAX,
+        wait_seconds_max: float = WAIT_SECONDS_MAX,
     ) -> None:
         self._pool = pool
         self._queue: deque[_Request] = deque()
@@ -133,7 +137,13 @@ class Appender:
         """Every request of the batch is answered."""
         try:
             answers = await self._append([event for request in batch for event in request.events], batch[0].ledger_id)
-        except (BookingLedgerError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
+        except (
+            BookingLedgerError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            ValueError,
+        ) as error:
             if len(batch) == 1 or isinstance(error, StoreUnavailable):
                 self._fail(batch, error)
             else:

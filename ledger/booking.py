@@ -1,13 +1,13 @@
 """A booking, and the two words for how it stands: Cal.com's own and the calendar's."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
 from ledger.facts import Dated, Details, Person
 from ledger.vocabulary import BookingStatus, CalendarStatus, StreamId
 
-UNKNOWN_TIME = datetime.min
+UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 """Stands for the start of a meeting whose own body did not give it."""
 
 
@@ -15,10 +15,10 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     """One booking as its facts tell it. A value: only `fold` and `evolve` make new ones, nobody changes one.
 
     `status` is Cal.com's word without regard to a newer uid; read `booking_status` and `calendar_status` instead.
-    `named` are attendees that wait to be put by e-mail; `told` is what bodies said of the booking itself, the weightiest first; the plain fields are what results.
-    `doubts` are what webhooks could not decide, each with the fact that raised it.
-    `seat_from`: `rescheduled_from` is a slot from which one seat came, and which lives on.
-    `started_for` and `ended_for` are the start for which the meeting was reported: they count while it is still that.
+    `named` are attendees that wait to be put by e-mail; `told` is what bodies said of the booking, the weightiest
+    first: the plain fields are what results. `doubts` are what webhooks could not decide, each with the fact that
+    raised it. `seat_from`: `rescheduled_from` is a slot from which one seat came, and which lives on. `started_for` and
+    `ended_for` are the start for which the meeting was reported: they count while it is still that.
     """
 
     stream_id: StreamId

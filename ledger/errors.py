@@ -24,6 +24,8 @@ BookingLedgerError
 An error takes data and owns its sentence. HTTP codes are given in `api/problems.py` only.
 """
 
+from typing import ClassVar
+
 
 class BookingLedgerError(Exception):
     """The root: `str(error)` is a sentence for the person who must act."""
@@ -44,7 +46,7 @@ class OperatorError(BookingLedgerError):
 class SignatureRefused(SenderError):
     """`reason` is one of missing, repeated, malformed, no_secret_provided, mismatch."""
 
-    SENTENCES = {
+    SENTENCES: ClassVar = {
         "missing": "The request carries no X-Cal-Signature-256 header.",
         "repeated": "The request carries more than one signature header.",
         "malformed": "The signature is not 64 hexadecimal digits.",
@@ -136,7 +138,9 @@ class EmbeddedPostgresFailed(OperatorError):
 
 class ServerUnreachable(OperatorError):
     def __init__(self, cause: str) -> None:
-        super().__init__(f"DATABASE_URL does not lead to a PostgreSQL that lets us in ({cause}); check host, port, user.")
+        super().__init__(
+            f"DATABASE_URL does not lead to a PostgreSQL that lets us in ({cause}); check host, port, user."
+        )
 
 
 class AddressTaken(OperatorError):

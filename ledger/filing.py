@@ -43,8 +43,5 @@ def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UU
         source="webhook",
         metadata=msgspec.json.encode(receipt).decode(),
     )
-    link = link_event(
-        ledger, envelope, stream_id=delivery.stream_id, event_id=event_id, occurred_at=occurred_at
-    )
+    link = link_event(ledger, envelope, stream_id=delivery.stream_id, event_id=event_id, occurred_at=occurred_at)
     return Filing(envelope=envelope, events=(delivery,) if link is None else (delivery, link))
-

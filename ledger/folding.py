@@ -29,8 +29,7 @@ def fold(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
             if booking.doubts is not doubts:
                 _attribute(booking, dated)
             previous = dated
-            if dated.position > booking.last_position:
-                booking.last_position = dated.position
+            booking.last_position = max(booking.last_position, dated.position)
             if booking.first_occurred_at is None:
                 booking.first_occurred_at = dated.occurred_at
     if previous is not None:

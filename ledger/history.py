@@ -28,8 +28,11 @@ NumberLookup = Callable[[Sequence[int]], Awaitable[dict[int, StreamId]]]
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What one event says: facts, each about one stream; `chain`: streams of the same chain; `glances`: streams whose
-    bodies say more about this one, without belonging to its chain (a seat went there)."""
+    """What one event says: facts, each about one stream.
+
+    `chain`: streams of the same chain; `glances`: streams whose bodies say more about this one without belonging to its
+    chain (a seat went there).
+    """
 
     facts: tuple[tuple[StreamId, Dated], ...] = ()
     chain: tuple[StreamId, ...] = ()

@@ -129,8 +129,7 @@ def _refuse_other_history(applied: Sequence[_Applied], migrations: Sequence[Migr
 @asynccontextmanager
 async def _turn(connection: Connection) -> AsyncIterator[None]:
     """Inside, this session alone migrates, under the long time limits; afterwards it has its own limits back."""
-    limits = await connection.fetchrow(SQL["read_time_limits"])
-    assert limits is not None
+    (limits,) = await connection.fetch(SQL["read_time_limits"])
     long = (f"{MIGRATION_SECONDS_MAX}s", f"{LOCK_WAIT_SECONDS_MAX}s", f"{MIGRATION_SECONDS_MAX}s")
     await connection.execute(SQL["set_time_limits"], *long)
     try:
@@ -155,8 +154,7 @@ async def _lock(connection: Connection) -> None:
 
 
 async def _create_migrations_table(connection: Connection) -> None:
-    found = await connection.fetchrow(SQL["find_migrations_table"])
-    assert found is not None
+    (found,) = await connection.fetch(SQL["find_migrations_table"])
     async with connection.transaction():
         if not found["has_schema"]:
             await connection.execute(SQL["create_schema"])
@@ -165,8 +163,7 @@ async def _create_migrations_table(connection: Connection) -> None:
 
 
 async def _read_applied(connection: Connection) -> list[_Applied]:
-    found = await connection.fetchrow(SQL["find_migrations_table"])
-    assert found is not None
+    (found,) = await connection.fetch(SQL["find_migrations_table"])
     rows = await connection.fetch(SQL["read_migrations"]) if found["has_table"] else []
     return [_Applied(version=row["version"], checksum=row["checksum"]) for row in rows]
 

@@ -97,8 +97,7 @@ async def refuse_unsafe_server(connection: Connection) -> None:
     `connection` is an ordinary one of ours, since what counts is what our own transactions get. Composition roots call
     this; tests, whose cluster runs without fsync, do not.
     """
-    row = await connection.fetchrow(SQL["read_durability"])
-    assert row is not None
+    (row,) = await connection.fetch(SQL["read_durability"])
     for setting, value in row.items():
         if value == "off":
             raise UnsafeServer(setting)
@@ -132,7 +131,7 @@ def _cause(error: BaseException) -> str:
 
 
 async def _reset_nothing(_connection: asyncpg.Connection) -> None:
-    """asyncpg has rolled back what was open; a session's state is the pooler's affair."""
+    """The driver has rolled back what was open; a session's state is the pooler's affair."""
 
 
 def _session_settings(statement_seconds_max: float, *, behind_pooler: bool) -> dict[str, str]:

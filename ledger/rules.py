@@ -279,9 +279,7 @@ def settle(booking: Booking) -> None:
     for details in told[1:]:
         if None not in values:
             break
-        values = tuple(
-            [below if value is None else value for value, below in zip(values, _TOLD(details), strict=True)]
-        )
+        values = tuple([below if value is None else value for value, below in zip(values, _TOLD(details), strict=True)])
     (
         booking.number,
         booking.ical_uid,

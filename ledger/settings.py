@@ -21,6 +21,8 @@ LogFormat = Literal["console", "json"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final[tuple[LogFormat, ...]] = ("console", "json")
 PORT_MAX: Final = 65535
+FIRST_PRINTABLE_BYTE: Final = 0x20
+DELETE_BYTE: Final = 0x7F
 SECRET_FILE_BYTES_MAX: Final = 65_536
 LOOPBACK_NETWORK: Final = IPv4Network("127.0.0.0/8")
 OUR_PREFIX: Final = "BOOKING_LEDGER_"
@@ -260,7 +262,7 @@ def _secret(environ: Mapping[str, str], name: str) -> Secret | None:
 
 
 def _one_line(name: str, value: bytes) -> bytes:
-    if any(byte < 0x20 or byte == 0x7F for byte in value):
+    if any(byte < FIRST_PRINTABLE_BYTE or byte == DELETE_BYTE for byte in value):
         raise BadSetting(name, "must be one line without control characters (its value is not shown)")
     try:
         value.decode()
@@ -273,7 +275,7 @@ def _file_content(name: str, path: str) -> bytes:
     """All but one line end. An empty file is refused: a mount that failed must not look like a setting left out."""
     shown = repr(path) if Path(path).is_absolute() else "a file (not shown: it may be the secret itself)"
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             content = file.read(SECRET_FILE_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"

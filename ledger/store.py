@@ -149,16 +149,13 @@ async def append(connection: Connection, ledger_id: LedgerId, events: Sequence[N
             conflicting.stream_id, expected=conflicting.expected_version or 0, actual=int(error.detail or 0)
         ) from error
     return [
-        Placed(
-            position=row["event_position"], stream_version=row["event_stream_version"], duplicate=row["duplicate"]
-        )
+        Placed(position=row["event_position"], stream_version=row["event_stream_version"], duplicate=row["duplicate"])
         for row in rows
     ]
 
 
 async def read_head(connection: Connection, ledger_id: LedgerId) -> Head:
-    row = await connection.fetchrow(SQL["read_head"], ledger_id)
-    assert row is not None, "ledgers are never removed"
+    (row,) = await connection.fetch(SQL["read_head"], ledger_id)
     return Head(position=row["position"], digest=row["digest"], recorded_at=row["recorded_at"])
 
 

@@ -104,9 +104,7 @@ async def list_bookings_as_of(
     Raises BadParameter where more than `CHANGED_BOOKINGS_MAX` bookings have changed since.
     """
     position = await read_position_as_of(connection, ledger.ledger_id, as_of)
-    changed = await connection.fetch(
-        SQL["find_changed_since"], ledger.ledger_id, position, CHANGED_BOOKINGS_MAX + 1
-    )
+    changed = await connection.fetch(SQL["find_changed_since"], ledger.ledger_id, position, CHANGED_BOOKINGS_MAX + 1)
     if len(changed) > CHANGED_BOOKINGS_MAX:
         raise BadParameter("as_of", f"lies more than {CHANGED_BOOKINGS_MAX:,} changed bookings back; ask by booking")
     uids = [row["cal_com_event_id"] for row in changed]

@@ -113,21 +113,25 @@ class Runner:
 
     async def step(self, ledger: Ledger) -> int:
         """One page for every projection that is behind; those at the same position share the folding."""
-        async with self._pool.acquire() as connection:
-            rows = await connection.fetch(SQL["read_checkpoints"], ledger.ledger_id)
-        behind = [
-            (Position(row["position"]), self._catalogue[row["projection"]])
-            for row in rows
-            if row["projection"] in self._catalogue
-            and row["generation"] == self._catalogue[row["projection"]].generation
-        ]
+        places = await self._read_checkpoints(ledger)
         applied = 0
-        for position, group in groupby(behind, key=lambda pair: pair[0]):
+        for position, group in groupby(places, key=lambda place: place[0]):
             page = await self._read_page(ledger, position)
             if page is not None:
                 for _, projection in group:
                     applied += await self._apply(projection, page)
         return applied
+
+    async def _read_checkpoints(self, ledger: Ledger) -> list[tuple[Position, Projection]]:
+        """Where each projection stands in this ledger, the furthest behind first; a new one stands at 0."""
+        names = list(self._catalogue)
+        generations = [projection.generation for projection in self._catalogue.values()]
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(SQL["read_checkpoints"], ledger.ledger_id, names, generations)
+            if len(rows) < len(names):
+                await connection.execute(SQL["create_checkpoints"], ledger.ledger_id, names, generations)
+                rows = await connection.fetch(SQL["read_checkpoints"], ledger.ledger_id, names, generations)
+        return [(Position(row["position"]), self._catalogue[row["projection"]]) for row in rows]
 
     async def _read_page(self, ledger: Ledger, after: Position) -> Page | None:
         """The next events and the bookings they touch; None at the head."""
@@ -195,19 +199,25 @@ class Runner:
                 except Exception as error:
                     if attempt == ATTEMPTS_MAX:
                         await self._park(projection, page.ledger, event, error)
+                    else:
+                        await self._note_failure(projection, page.ledger, error)
+
+    async def _note_failure(self, projection: Projection, ledger: Ledger, error: Exception) -> None:
+        """People see that the projection stands still, and why."""
+        async with self._pool.acquire() as connection:
+            await connection.execute(
+                SQL["note_failure"], ledger.ledger_id, projection.name, projection.generation, _told(error)
+            )
 
     async def _park(self, projection: Projection, ledger: Ledger, event: RecordedEvent, error: Exception) -> None:
         """The event is set aside with its error, and the checkpoint goes past it, in one transaction."""
         log.error("event_parked", projection=projection.name, position=event.position, error=type(error).__name__)
         place = (ledger.ledger_id, projection.name, projection.generation)
-        text = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX].replace("\x00", "")
         async with self._pool.acquire() as connection, connection.transaction():
-            moved_at = await connection.fetchval(
-                SQL["move_checkpoint"], *place, event.position - 1, event.position
-            )
+            moved_at = await connection.fetchval(SQL["move_checkpoint"], *place, event.position - 1, event.position)
             if moved_at is not None:
                 await connection.execute(
-                    SQL["park_event"], *place, event.position, event.stream_id, text, ATTEMPTS_MAX
+                    SQL["park_event"], *place, event.position, event.stream_id, _told(error), ATTEMPTS_MAX
                 )
 
     async def _run(self) -> None:
@@ -244,6 +254,11 @@ class Runner:
             except Exception as error:
                 log.warning("listen_lost", error=type(error).__name__)
             await asyncio.sleep(self._poll_seconds_max)
+
+
+def _told(error: Exception) -> str:
+    """The error as a short text that the database takes."""
+    return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX].replace("\x00", "")
 
 
 def _touched(event: RecordedEvent) -> set[StreamId]:

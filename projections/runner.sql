@@ -1,11 +1,19 @@
 -- The runner's own statements. Tables: migrations/0002_read_models.sql.
 
 -- name: read_checkpoints
--- $1 ledger_id
-SELECT projection, generation, position
-FROM projections.checkpoints
-WHERE ledger_id = $1
-ORDER BY position, projection;
+-- $1 ledger_id, $2 projections, $3 their generations
+SELECT c.projection, c.position
+FROM projections.checkpoints AS c
+JOIN unnest($2::text[], $3::int[]) AS wanted (projection, generation) USING (projection, generation)
+WHERE c.ledger_id = $1
+ORDER BY c.position, c.projection;
+
+-- name: create_checkpoints
+-- $1 ledger_id, $2 projections, $3 their generations
+INSERT INTO projections.checkpoints (ledger_id, projection, generation)
+SELECT $1, wanted.projection, wanted.generation
+FROM unnest($2::text[], $3::int[]) AS wanted (projection, generation)
+ON CONFLICT ON CONSTRAINT checkpoints_pkey DO NOTHING;
 
 -- name: move_checkpoint
 -- Compare and set: no row where somebody else has moved it. Tells the moment, by the database's clock.

@@ -28,8 +28,7 @@ async def read_lag_events(connection: Connection) -> int:
 
 
 async def read_visibility(connection: Connection, ledger: Ledger) -> Visibility:
-    row = await connection.fetchrow(SQL["read_visibility"], ledger.ledger_id)
-    assert row is not None, "ledgers are never removed"
+    (row,) = await connection.fetch(SQL["read_visibility"], ledger.ledger_id)
     return Visibility(**dict(row))
 
 

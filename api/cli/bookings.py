@@ -30,9 +30,7 @@ def bookings() -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most so many.")
 @ledger_option
 @json_option
-def list_command(
-    *, status: tuple[str, ...], attendee: str | None, limit: int, ledger_name: str, as_json: bool
-) -> None:
+def list_command(*, status: tuple[str, ...], attendee: str | None, limit: int, ledger_name: str, as_json: bool) -> None:
     """Bookings by start time."""
 
     async def work(connection: "Connection", _settings: Settings) -> "list[CalendarEvent]":
@@ -65,9 +63,7 @@ def show(*, name: str, as_of: str | None, valid_at: str | None, ledger_name: str
 
         ledger = await _ledger(connection, ledger_name)
         moment = _moment(as_of, valid_at)
-        return await find_booking(
-            connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept
-        )
+        return await find_booking(connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept)
 
     found = with_connection(work)
     if as_json:
@@ -92,9 +88,7 @@ def history(*, name: str, as_of: str | None, valid_at: str | None, ledger_name: 
 
         ledger = await _ledger(connection, ledger_name)
         moment = _moment(as_of, valid_at)
-        return await read_history(
-            connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept
-        )
+        return await read_history(connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept)
 
     entries = with_connection(work)
     if as_json:

@@ -57,7 +57,9 @@ def demo(*, ends: bool, bookings: int, seed: int) -> None:
         with embedded_postgres(home) as dsn, _server(home, port=port, secret=secret, key=key):
             deliveries = simulate(seed=seed, now=_now(), bookings=bookings, secret=secret.encode())
             answers = _post(deliveries, port)
-            click.echo(f"{len(deliveries):,} signed webhooks posted to http://127.0.0.1:{port}{WEBHOOK_PATH}: {answers}")
+            click.echo(
+                f"{len(deliveries):,} signed webhooks posted to http://127.0.0.1:{port}{WEBHOOK_PATH}: {answers}"
+            )
             asyncio.run(_show(dsn))
             click.echo(f"\nThe server runs on http://127.0.0.1:{port}, the key of this run is {key}. Try:")
             click.echo(f"  curl -H 'Authorization: Bearer {key}' 'http://127.0.0.1:{port}/api/bookings?limit=3'")
@@ -183,5 +185,5 @@ async def _until_current(connection: "Connection") -> None:
     from projections.visibility import read_lag_events
 
     async with asyncio.timeout(CATCH_UP_SECONDS_MAX):
-        while await read_lag_events(connection):
+        while await read_lag_events(connection):  # noqa: ASYNC110  # another process catches up: nothing to wait on
             await asyncio.sleep(LOOK_AGAIN_SECONDS)

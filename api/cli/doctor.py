@@ -75,7 +75,9 @@ def _key(settings: Settings) -> Check:
         _, made_up = internal_key(settings)
     except BookingLedgerError as error:
         return Check(name="key", ok=False, detail=str(error))
-    return Check(name="key", ok=True, detail="made up at each start (INTERNAL_API_KEY is not set)" if made_up else "set")
+    return Check(
+        name="key", ok=True, detail="made up at each start (INTERNAL_API_KEY is not set)" if made_up else "set"
+    )
 
 
 def _address(settings: Settings) -> Check:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +19,12 @@ STATUS_STYLES = {
     "cancelled": "red",
     "rescheduled": "yellow",
 }
+FIRST_FIELDS = ("title", "start_time", "end_time", "status", "attendees", "host_name", "location", "rescheduled_from")
+"""What a booking's first event is told by; its further fields are in `bookings show`."""
+
+HEADING_FIELDS = frozenset({"cal_com_event_id", "booking_number", "rescheduled_from"})
+"""What an event's heading tells already, when one booking takes another's place."""
+
 VALUE_CHARACTERS_MAX = 60
 
 PLAIN_WIDTH = 110
@@ -73,10 +78,12 @@ def print_history(name: str, entries: Sequence[HistoryEntry]) -> None:
             f"{_plain(entry.uid)}  position {entry.position}{late}",
             soft_wrap=True,
         )
+        first = entry is entries[0]
         for change in entry.changes:
-            before, after = _value(change.before), _value(change.after)
-            told = f"{before} → {after}" if change.before else after
-            console.print(f"    {change.field}: {told}", soft_wrap=True)
+            if change.field in FIRST_FIELDS if first else change.field not in HEADING_FIELDS:
+                before, after = _value(change.before), _value(change.after)
+                told = f"{before} → {after}" if change.before else after
+                console.print(f"    {change.field}: {told}", soft_wrap=True)
 
 
 def _status(status: str) -> str:
@@ -84,11 +91,13 @@ def _status(status: str) -> str:
     return f"[{style}]{_plain(status)}[/{style}]"
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     if isinstance(value, list):
-        return _plain(", ".join(str(item.get("email", item)) if isinstance(item, dict) else str(item) for item in value))
+        return _plain(
+            ", ".join(str(item.get("email", item)) if isinstance(item, dict) else str(item) for item in value)
+        )
     if isinstance(value, dict):
         return _plain(", ".join(f"{key}={item}" for key, item in value.items()))
     return _plain("none" if value is None else str(value))

@@ -85,8 +85,10 @@ def recurring_series(studio: Studio, slot: Slot) -> Lifecycle:
     story = Story("recurring_series", studio, slot)
     first = replace(studio.book("plain", slot), series_count=studio.rng.choice(SERIES_LENGTHS))
     series = [first]
-    for week in range(1, first.series_count or 1):
-        series.append(studio.repeat(first, starts_at=slot.starts_at + timedelta(weeks=week), at=slot.booked_at))
+    series += [
+        studio.repeat(first, starts_at=slot.starts_at + timedelta(weeks=week), at=slot.booked_at)
+        for week in range(1, first.series_count or 1)
+    ]
     for booking in series:
         story.tell(booking, payloads.created(booking, story.at))
         story.at_once()

@@ -102,15 +102,15 @@ class Story:
         )
 
     def start(self, booking: Booking, *, confirmed: bool = False) -> None:
-        self.tell(booking, self._snapshot("MEETING_STARTED", booking, confirmed), at=booking.starts_at)
+        self.tell(booking, self._snapshot("MEETING_STARTED", booking, confirmed=confirmed), at=booking.starts_at)
 
     def finish(self, booking: Booking, *, confirmed: bool = False) -> None:
-        self.tell(booking, self._snapshot("MEETING_ENDED", booking, confirmed), at=booking.ends_at)
+        self.tell(booking, self._snapshot("MEETING_ENDED", booking, confirmed=confirmed), at=booking.ends_at)
 
     def end(self, *truth: Truth) -> Lifecycle:
         return Lifecycle(scenario=self._scenario, deliveries=tuple(self._sent), truth=truth)
 
-    def _snapshot(self, trigger: MeetingTrigger, booking: Booking, confirmed: bool) -> Json:
+    def _snapshot(self, trigger: MeetingTrigger, booking: Booking, *, confirmed: bool) -> Json:
         if confirmed:
             return meeting_of_confirmed_booking(trigger, booking)
         if self._rng.random() < BARE_SNAPSHOT_SHARE:

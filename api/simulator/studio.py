@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from api.simulator.people import HOSTS, Attendee, Host, attendee
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+DOG_SHARE = 0.5
 UID_CHARACTERS = 22
 CAL_VIDEO = "integrations:daily"
 CLIENTS = 12
@@ -155,7 +156,7 @@ class Studio:
             created_at=slot.booked_at - timedelta(milliseconds=rng.randint(200, 900)),
             location=event_type.location,
             notes=rng.choice(NOTES),
-            dog=rng.choice(DOGS) if rng.random() < 0.5 else None,
+            dog=rng.choice(DOGS) if rng.random() < DOG_SHARE else None,
             metadata=self._custom_metadata(),
             ical_uid=f"{uid}@Cal.com",
             payment_id=next(self._payment_ids) if event_type.price else None,

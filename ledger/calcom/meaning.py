@@ -111,7 +111,9 @@ def _payment_initiated(envelope: Envelope, payload: Payload, details: Details) -
 
 def _paid(_envelope: Envelope, payload: Payload, details: Details) -> Facts:
     accepted = (payload.status or "").upper() != "PENDING"
-    spoken = msgspec.structs.replace(details, metadata=None)  # here Cal.com's metadata are the payment's, not the booker's
+    spoken = msgspec.structs.replace(
+        details, metadata=None
+    )  # here Cal.com's metadata are the payment's, not the booker's
     return [(None, Paid(details=spoken, payment_number=_payment_number(payload), accepted=accepted))]
 
 

@@ -88,7 +88,7 @@ class Payload(msgspec.Struct, rename="camel", gc=False):
     rescheduled_by: str | None = None
     from_reschedule: str | None = None
     cancellation_reason: str | None = None
-    cancelled_by: str | None | msgspec.UnsetType = msgspec.UNSET
+    cancelled_by: str | msgspec.UnsetType | None = msgspec.UNSET
     request_reschedule: bool | None = None
     rejection_reason: str | None = None
     payment_id: int | str | None = None
@@ -139,7 +139,7 @@ def read_body(body: bytes) -> Body:
     return Body(wrapper.trigger_event or wrapper.trigger, wrapper.created_at, payload)
 
 
-def read_part(part: msgspec.Raw) -> Any:
+def read_part(part: msgspec.Raw) -> object:
     """A part of the body that is only looked into where it is needed; None where it is absent or unreadable."""
     if not part:
         return None
@@ -149,7 +149,7 @@ def read_part(part: msgspec.Raw) -> Any:
         return None
 
 
-def read_json(body: bytes) -> Any:
+def read_json(body: bytes) -> object:
     """The body as plain JSON values, lone surrogates replaced by U+FFFD. Raises Unreadable."""
     try:
         return _any_decoder.decode(body)
@@ -189,14 +189,16 @@ def _fitting(kind: type[S], value: dict[str, Any]) -> S:
         if field.encode_name not in value:
             continue
         try:
-            part = msgspec.json.decode(msgspec.json.encode(_without_strangers(value[field.encode_name])), type=field.type)
+            part = msgspec.json.decode(
+                msgspec.json.encode(_without_strangers(value[field.encode_name])), type=field.type
+            )
         except (msgspec.MsgspecError, RecursionError, ValueError):
             continue
         setattr(fitted, field.name, part)
     return fitted
 
 
-def _without_strangers(value: Any) -> Any:
+def _without_strangers(value: object) -> object:
     """A list of attendees may hold bare e-mails; everything else goes through as it is."""
     if isinstance(value, list):
         return [{"email": item} if isinstance(item, str) else item for item in value]
