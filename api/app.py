@@ -53,12 +53,14 @@ def create_app(settings: Settings, dsn: str, *, internal_key: Secret, with_worke
 def configure_logging(settings: Settings) -> None:
     """Events with keys, as lines for people or as JSON; never a body, a secret or an attendee."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+    as_json = settings.log_format == "json"
+    # Plain tracebacks: one that shows local variables would show bodies and secrets.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            renderer,
+            *([structlog.processors.format_exc_info, structlog.processors.JSONRenderer()] if as_json else [console]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,

@@ -42,9 +42,12 @@ class ClientGone(Exception):
     """The sender hung up before the body was complete: nothing was kept, nobody waits for an answer."""
 
 
-@asgi([path + suffix for path in WEBHOOK_PATHS for suffix in ("", "/{ledger:str}")], opt=PUBLIC, copy_scope=False)
+@asgi(list(WEBHOOK_PATHS), is_mount=True, opt=PUBLIC, copy_scope=False)
 async def receive_webhook(scope: Scope, receive: Receive, send: Send) -> None:
-    """POST records a delivery; GET and HEAD say what this is."""
+    """POST records a delivery; GET and HEAD say what this is. What follows the path names the ledger.
+
+    A mount, since Litestar finds no ASGI handler on a path with a parameter.
+    """
     running: Running = scope["litestar_app"].state.running
     method = str(scope.get("method"))
     if method == "POST":
@@ -62,8 +65,7 @@ async def receive_webhook(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _record(running: Running, scope: Scope, receive: Receive, send: Send) -> None:
     received_at, begun = datetime.now(UTC), time.perf_counter()
-    name = scope["path_params"].get("ledger", MAIN_LEDGER_NAME)
-    ledger = running.ledgers.get(name)
+    ledger = running.ledgers.get(scope["path"].strip("/") or MAIN_LEDGER_NAME)
     try:
         body = await _read_body(scope, receive)
         secret = verify(body, scope["headers"], running.webhook_secrets)
