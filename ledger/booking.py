@@ -1,47 +1,61 @@
 """A booking, and the two words for how it stands: Cal.com's own and the calendar's."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from ledger.facts import Dated, Details, Person
 from ledger.vocabulary import BookingStatus, CalendarStatus, StreamId
 
+Value = TypeVar("Value")
+
+NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+
 UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 """Stands for the start of a meeting whose own body did not give it."""
+
+
+class Told(Generic[Value]):
+    """A field that bodies tell: its value is what the weightiest body says that says anything of it."""
+
+    def __init__(self, name: str) -> None:
+        self._read = attrgetter(name)
+
+    def __get__(self, booking: "Booking", owner: type["Booking"]) -> Value | None:
+        """None where no body says anything."""
+        for details in booking.told:
+            value: Value | None = self._read(details)
+            if value is not None:
+                return value
+        return None
 
 
 class Booking(msgspec.Struct, kw_only=True, gc=False):
     """One booking as its facts tell it. A value: only `fold` and `evolve` make new ones, nobody changes one.
 
+    `told` is what bodies said of the booking itself, the weightiest first; the fields below it are read from there.
     `status` is Cal.com's word without regard to a newer uid; read `booking_status` and `calendar_status` instead.
-    `named` are attendees that wait to be put by e-mail; `told` is what bodies said of the booking, the weightiest
-    first: the plain fields are what results. `doubts` are what webhooks could not decide, each with the fact that
-    raised it. `seat_from`: `rescheduled_from` is a slot from which one seat came, and which lives on. `started_for` and
-    `ended_for` are the start for which the meeting was reported: they count while it is still that.
+    `named` are the attendees of the last body that named them all, `seated` those of a booking whose seats come and go.
+    `is_class`: its event type has seats.
+    `doubts` are what webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a
+    slot from which one seat came, and which lives on. `started_for` and `ended_for` are the start for which the meeting
+    was reported: they count while it is still that.
     """
 
     stream_id: StreamId
     uid: str | None = None
-    number: int | None = None
-    ical_uid: str | None = None
-    title: str | None = None
-    description: str | None = None
-    event_type: str | None = None
-    event_type_number: int | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-    location: str | None = None
-    meeting_url: str | None = None
-    host_email: str | None = None
-    host_name: str | None = None
-    attendees: dict[str, Person] = {}
+    told: tuple[Details, ...] = ()
     named: tuple[Person, ...] | None = None
-    left: dict[str, Person] = {}
-    absent: dict[str, bool] = {}
-    metadata: dict[str, str] = {}
-    seats: int | None = None
-    recurring: bool | None = None
+    seated: Mapping[str, Person] = NOTHING
+    is_class: bool = False
+    left: Mapping[str, Person] = NOTHING
+    absent: Mapping[str, bool] = NOTHING
+    metadata: Mapping[str, str] = NOTHING
+    doubts: Mapping[str, Dated | None] = NOTHING
     status: BookingStatus | None = None
     requested: bool = False
     payment_initiated: bool = False
@@ -63,11 +77,29 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     guests_absent: bool = False
     recording_url: str | None = None
     has_transcript: bool = False
-    doubts: dict[str, Dated | None] = {}
-    told: tuple[Details, ...] = ()
     first_occurred_at: datetime | None = None
     last_occurred_at: datetime | None = None
     last_position: int = 0
+
+    number = Told[int]("number")
+    ical_uid = Told[str]("ical_uid")
+    title = Told[str]("title")
+    description = Told[str]("description")
+    event_type = Told[str]("event_type")
+    event_type_number = Told[int]("event_type_number")
+    start = Told[datetime]("start")
+    end = Told[datetime]("end")
+    location = Told[str]("location")
+    meeting_url = Told[str]("meeting_url")
+    host_email = Told[str]("host_email")
+    host_name = Told[str]("host_name")
+    seats = Told[int]("seats")
+    recurring = Told[bool]("recurring")
+
+    @property
+    def attendees(self) -> Mapping[str, Person]:
+        """Those who come, by e-mail, in the order in which they were named."""
+        return self.seated if self.named is None else {person.email: person for person in self.named}
 
     @property
     def key(self) -> str:

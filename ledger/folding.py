@@ -10,31 +10,32 @@ from operator import attrgetter
 
 from ledger.booking import Booking
 from ledger.facts import Dated, Details
-from ledger.rules import APPLY, settle
+from ledger.rules import APPLY
 from ledger.vocabulary import StreamId
 
 BY_ORDER = attrgetter("occurred_at", "rank", "digest")
 """The key by which dated facts are folded."""
 
+_POSITION = attrgetter("position")
+
 
 def fold(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
     """The booking that these facts tell, in whatever order and however often they are given."""
     booking = _blank(stream_id)
+    in_order = sorted(facts, key=BY_ORDER) if len(facts) > 1 else facts
     previous = None
-    for dated in sorted(facts, key=BY_ORDER) if len(facts) > 1 else facts:
-        fact = dated.fact
-        if previous is None or dated.occurred_at != previous.occurred_at or BY_ORDER(dated) != BY_ORDER(previous):
-            doubts = booking.doubts
-            APPLY[type(fact)](booking, fact)
-            if booking.doubts is not doubts:
-                _attribute(booking, dated)
-            previous = dated
-            booking.last_position = max(booking.last_position, dated.position)
-            if booking.first_occurred_at is None:
-                booking.first_occurred_at = dated.occurred_at
+    for dated in in_order:
+        if previous is not None and dated.digest == previous.digest and BY_ORDER(dated) == BY_ORDER(previous):
+            continue
+        doubts = booking.doubts
+        APPLY[dated.fact.__class__](booking, dated.fact)
+        if booking.doubts is not doubts:
+            _attribute(booking, dated)
+        previous = dated
     if previous is not None:
+        booking.first_occurred_at = in_order[0].occurred_at
         booking.last_occurred_at = previous.occurred_at
-    settle(booking)
+        booking.last_position = max(map(_POSITION, in_order))
     return booking
 
 
@@ -46,7 +47,6 @@ def evolve(booking: Booking, dated: Dated) -> Booking:
     following.first_occurred_at = booking.first_occurred_at or dated.occurred_at
     following.last_occurred_at = dated.occurred_at
     following.last_position = max(booking.last_position, dated.position)
-    settle(following)
     return following
 
 

@@ -1,16 +1,15 @@
 """What each fact does to a booking: the rules that most receivers get wrong, one function each.
 
 Facts come in order of time (`ledger/folding.py`). What a body says of the booking itself is not copied but kept in
-`told`, the weightiest first: a full body goes before what is known, a snapshot after it, and `settle` resolves it.
+`told`, the weightiest first: a full body goes before what is known, a snapshot after it.
 """
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from ledger.booking import UNKNOWN_TIME, Booking
+from ledger.booking import NOTHING, UNKNOWN_TIME, Booking
 from ledger.facts import (
     AnyFact,
     AttendeesMarked,
@@ -57,7 +56,7 @@ def _payment_initiated(booking: Booking, fact: PaymentInitiated) -> None:
 
 
 def _created(booking: Booking, fact: Created) -> None:
-    _overwrite(booking, fact.details, joins=_is_seated(booking, fact.details))
+    _overwrite(booking, fact.details, joins=booking.is_class or fact.details.seats is not None)
     booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
     if booking.requested and booking.status == "pending" and _is_recurring(booking):
         _doubt(booking, "series_changed")
@@ -100,7 +99,7 @@ def _seat_taken(booking: Booking, fact: SeatTaken) -> None:
 
 
 def _changed(booking: Booking, fact: LocationUpdated | Reassigned) -> None:
-    _overwrite(booking, fact.details, joins=_is_seated(booking, fact.details))
+    _overwrite(booking, fact.details, joins=booking.is_class or fact.details.seats is not None)
     _imply_accepted(booking)
 
 
@@ -130,12 +129,12 @@ def _guests_absent(booking: Booking, fact: GuestsAbsent) -> None:
 
 
 def _seat_left(booking: Booking, fact: SeatLeft) -> None:
-    _flush(booking)
-    leavers = {email: booking.attendees.get(email) or Person(email=email) for email in fact.emails}
+    _seat(booking)
+    leavers = {email: booking.seated.get(email) or Person(email=email) for email in fact.emails}
     booking.left = {**booking.left, **leavers}
-    booking.attendees = {email: person for email, person in booking.attendees.items() if email not in leavers}
+    booking.seated = {email: person for email, person in booking.seated.items() if email not in leavers}
     _fill(booking, msgspec.structs.replace(fact.details, attendees=None))
-    if not booking.attendees:
+    if not booking.seated:
         _doubt(booking, "seat_or_whole")
 
 
@@ -181,7 +180,7 @@ def _observed(booking: Booking, fact: Observed) -> None:
     booking.cancelled_by = fact.cancelled_by or booking.cancelled_by
     booking.absent = fact.absent
     booking.host_absent = fact.host_absent
-    booking.doubts = {}
+    booking.doubts = NOTHING
 
 
 def _accept(booking: Booking) -> None:
@@ -197,18 +196,15 @@ def _imply_accepted(booking: Booking) -> None:
         booking.status = "accepted"
 
 
-def _is_seated(booking: Booking, details: Details) -> bool:
-    return details.seats is not None or any(told.seats is not None for told in booking.told)
-
-
 def _is_recurring(booking: Booking) -> bool:
-    return any(told.recurring for told in booking.told)
+    return booking.recurring is True
 
 
 def _is_named_after_another(booking: Booking, details: Details) -> bool:
     """The calendar id is kept over a reschedule: one that names another uid shows that there was one before."""
-    named = (details.ical_uid or "").partition("@")[0]
-    return bool(named) and booking.uid is not None and named != booking.uid and len(named) == len(booking.uid)
+    if details.ical_uid is None or booking.uid is None or details.ical_uid.startswith(booking.uid):
+        return False
+    return len(details.ical_uid.partition("@")[0]) == len(booking.uid)
 
 
 def _doubt(booking: Booking, name: str) -> None:
@@ -220,12 +216,14 @@ def _doubt(booking: Booking, name: str) -> None:
 def _overwrite(booking: Booking, details: Details, *, joins: bool = False) -> None:
     """Take what the body says. Where `joins`, the people named come in addition to those known."""
     booking.told = (details, *booking.told)
+    if details.seats is not None:
+        booking.is_class = True
     if details.metadata is not None:
-        booking.metadata = {**booking.metadata, **details.metadata}
+        booking.metadata = {**booking.metadata, **details.metadata} if booking.metadata else details.metadata
     if details.attendees is not None:
         if joins:
-            _flush(booking)
-            booking.attendees = {**booking.attendees, **_by_email(details.attendees)}
+            _seat(booking)
+            booking.seated = {**booking.seated, **{person.email: person for person in details.attendees}}
         else:
             booking.named = details.attendees
 
@@ -234,68 +232,17 @@ def _fill(booking: Booking, details: Details) -> None:
     """Take what the body says where nothing is known yet: a snapshot may be older than what we know."""
     booking.told = (*booking.told, details)
     if details.metadata is not None:
-        booking.metadata = {**details.metadata, **booking.metadata}
-    if details.attendees is not None and booking.named is None and not booking.attendees:
+        booking.metadata = {**details.metadata, **booking.metadata} if booking.metadata else details.metadata
+    if details.attendees is not None and booking.named is None and not booking.seated:
         booking.named = details.attendees
     if booking.rescheduled_from is None:
         booking.rescheduled_from = details.previous_uid
     _imply_accepted(booking)
 
 
-def _flush(booking: Booking) -> None:
-    """The people named last are the attendees."""
-    if booking.named is not None:
-        booking.attendees, booking.named = _by_email(booking.named), None
-
-
-def _by_email(people: tuple[Person, ...]) -> dict[str, Person]:
-    return {person.email: person for person in people}
-
-
-_TOLD = attrgetter(
-    "number",
-    "ical_uid",
-    "title",
-    "description",
-    "event_type",
-    "event_type_number",
-    "start",
-    "end",
-    "location",
-    "meeting_url",
-    "host_email",
-    "host_name",
-    "seats",
-    "recurring",
-)
-_NOTHING_TOLD = _TOLD(Details())
-
-
-def settle(booking: Booking) -> None:
-    """The plain fields are what the weightiest body says that says anything of them."""
-    _flush(booking)
-    told = booking.told
-    values = _TOLD(told[0]) if told else _NOTHING_TOLD
-    for details in told[1:]:
-        if None not in values:
-            break
-        values = tuple([below if value is None else value for value, below in zip(values, _TOLD(details), strict=True)])
-    (
-        booking.number,
-        booking.ical_uid,
-        booking.title,
-        booking.description,
-        booking.event_type,
-        booking.event_type_number,
-        booking.start,
-        booking.end,
-        booking.location,
-        booking.meeting_url,
-        booking.host_email,
-        booking.host_name,
-        booking.seats,
-        booking.recurring,
-    ) = values
+def _seat(booking: Booking) -> None:
+    """From here on attendees come and go one by one."""
+    booking.seated, booking.named = booking.attendees, None
 
 
 APPLY: dict[type[AnyFact], Callable[[Booking, Any], None]] = {

@@ -143,7 +143,7 @@ def calendar_event(booking: Booking, ledger_name: str, *, confirm_on_accept: boo
         cancelled_by=storable(booking.cancelled_by),
         rejection_reason=storable(booking.rejection_reason),
         recording_url=storable(booking.recording_url),
-        metadata=booking.metadata,
+        metadata=dict(booking.metadata),
         doubts=list(booking.doubts),
         booking_number=booking.number,
         ical_uid=storable(booking.ical_uid),

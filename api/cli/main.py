@@ -24,6 +24,7 @@ SUBCOMMANDS: Final = {
     "migrate": Subcommand("api.cli.migrate:migrate", "Bring the database's schema up to this release."),
     "doctor": Subcommand("api.cli.doctor:doctor", "Say in one line each what is wrong here and what to do."),
     "bookings": Subcommand("api.cli.bookings:bookings", "Look at bookings: list, show, history."),
+    "bench": Subcommand("api.cli.bench:bench", "How fast, beside its peers, in one run."),
     "verify": Subcommand("api.cli.verify:verify", "Prove that the log was not changed: recompute its hash chain."),
 }
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from api.bench.rounds import Comparison
 from projections.calendar_events import CalendarEvent
 from projections.lookup import FoundBooking, HistoryEntry
 
@@ -84,6 +85,24 @@ def print_history(name: str, entries: Sequence[HistoryEntry]) -> None:
                 before, after = _value(change.before), _value(change.after)
                 told = f"{before} → {after}" if change.before else after
                 console.print(f"    {change.field}: {told}", soft_wrap=True)
+
+
+def print_comparisons(compared: Sequence[Comparison]) -> None:
+    """Ratio first: figures move with the machine, ratios stay."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("work", "who", "ours is", "median", "range", "unit"):
+        table.add_column(heading, justify="right" if heading in ("ours is", "median", "range") else "left")
+    for comparison in compared:
+        for place, measured in enumerate(comparison.measured):
+            table.add_row(
+                "" if place else comparison.title,
+                measured.name,
+                f"{measured.ratio:.2f} ×" if place else "",
+                f"{measured.median:,.0f}",
+                f"{measured.lowest:,.0f} to {measured.highest:,.0f}",
+                comparison.unit,
+            )
+    console.print(table)
 
 
 def _status(status: str) -> str:

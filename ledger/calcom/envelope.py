@@ -12,9 +12,9 @@ from ledger.calcom.payloads import Payload, Unreadable, read_body, read_instant
 from ledger.calcom.triggers import (
     FLAT_TRIGGERS,
     KNOWN_TRIGGERS,
+    TOPICS,
     UNRECOGNISED_TOPIC,
     canonical_trigger,
-    topic_of,
 )
 from ledger.vocabulary import BookingUid, StreamId
 
@@ -66,9 +66,8 @@ def open_envelope(body: bytes) -> Envelope:
     trigger = _trigger(fields.trigger)
     uid = _uid(payload.uid) or _uid(payload.booking_uid)
     previous = _uid(payload.reschedule_uid) or _uid(payload.from_reschedule)
-    topic = topic_of(trigger)
     return Envelope(
-        topic=topic,
+        topic=TOPICS.get(trigger or "", UNRECOGNISED_TOPIC),
         trigger=trigger,
         payload=payload,
         uid=uid,

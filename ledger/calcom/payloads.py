@@ -107,6 +107,13 @@ class Wrapper(msgspec.Struct, rename="camel", gc=False):
     data: Payload | None = None
 
 
+class FlatBody(Payload, rename="camel", gc=False):
+    """MEETING_STARTED and MEETING_ENDED: the payload's fields lie beside the trigger."""
+
+    trigger_event: str | None = None
+    created_at: str | None = None
+
+
 class Body(msgspec.Struct, frozen=True, gc=False):
     """A body, read: `payload` is what speaks of the booking; in a flat body that is the body itself."""
 
@@ -119,6 +126,8 @@ S = TypeVar("S", Wrapper, Payload)
 
 _wrapper_decoder = msgspec.json.Decoder(Wrapper)
 _payload_decoder = msgspec.json.Decoder(Payload)
+_flat_decoder = msgspec.json.Decoder(FlatBody)
+_FLAT_BEGINNING = b'{"triggerEvent":"MEETING_'
 _any_decoder = msgspec.json.Decoder()
 
 _SURROGATES = re.compile(
@@ -130,6 +139,9 @@ _WRAPPED_UNDER = ("payload", "data")
 def read_body(body: bytes) -> Body:
     """The body's fields. Raises Unreadable."""
     try:
+        if body.startswith(_FLAT_BEGINNING):
+            flat = _flat_decoder.decode(body)
+            return Body(flat.trigger_event, flat.created_at, flat)
         wrapper = _wrapper_decoder.decode(body)
         payload = wrapper.payload or wrapper.data or _payload_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -55,10 +55,5 @@ def canonical_trigger(name: str) -> str:
     return name.strip().upper().replace(".", "_")
 
 
-def topic_of(trigger: str | None) -> str:
-    """The event's topic in the log; a trigger we do not know is kept as unrecognised."""
-    return f"calcom.{trigger.lower()}" if trigger in KNOWN_TRIGGERS else UNRECOGNISED_TOPIC
-
-
-TOPICS = {topic_of(trigger): trigger for trigger in KNOWN_TRIGGERS}
-"""Topic to trigger, for those who read the log."""
+TOPICS = {trigger: f"calcom.{trigger.lower()}" for trigger in KNOWN_TRIGGERS}
+"""Each trigger's topic in the log; one that we do not know is kept as unrecognised."""
