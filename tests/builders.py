@@ -4,12 +4,16 @@ Everything has a default; a test names only what it is about.
 """
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
+from hypothesis import strategies as st
 
+from ledger.calcom.payloads import Attendee, Payload, Wrapper
+from ledger.calcom.triggers import KNOWN_TRIGGERS
 from ledger.store import NewEvent
 from ledger.vocabulary import LedgerId, StreamId
 
@@ -51,7 +55,7 @@ def minutes(count: float) -> datetime:
 
 
 def instant(moment: datetime) -> str:
-    """`2026-12-01T12:00:00.000Z`"""
+    """`2026-12-01T12:00:00.000Z`, as envelopes have it."""
     return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
@@ -68,3 +72,44 @@ def meeting(trigger: str, fields: Mapping[str, object]) -> bytes:
 
 def people(*emails: str) -> Sequence[Mapping[str, object]]:
     return [{"email": email, "name": email.partition("@")[0]} for email in emails]
+
+
+CAL_COM_KEYS = sorted(
+    {field.encode_name for kind in (Payload, Attendee, Wrapper) for field in msgspec.structs.fields(kind)}
+    | {"value", "videoCallUrl", "url", "slug", "recording", "transcription"}
+)
+CAL_COM_TEXTS = (
+    "", "uidAAA", "uidBBB", "id-7", "4711", "ACCEPTED", "PENDING", "A@Example.com", "b@example.com", "https://x.example",
+    "2026-12-01T12:00:00Z", "2026-12-01T12:00:00.000Z", "2026-12-01T13:00:00+01:00", "0001-01-01T00:00:00+09:00",
+    "9999-12-31T23:59:59.999999-09:00", "Please reschedule. ", "\x00", "\ud83d", "🐾",
+)  # fmt: skip
+
+
+def bodies_like_cal_coms() -> st.SearchStrategy[bytes]:
+    """JSON with Cal.com's keys in all the wrong places, and values of all kinds, now and then a right one."""
+    values: st.SearchStrategy[object] = st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**70), 2**70)
+        | st.floats()
+        | st.sampled_from(CAL_COM_TEXTS)
+        | st.text(max_size=5),
+        lambda children: (
+            st.lists(children, max_size=3) | st.dictionaries(st.sampled_from(CAL_COM_KEYS), children, max_size=6)
+        ),
+        max_leaves=12,
+    )
+    payloads = st.dictionaries(st.sampled_from(CAL_COM_KEYS), values, max_size=12)
+    triggers = st.sampled_from([*sorted(KNOWN_TRIGGERS), "BOOKING_RATED", "booking.created", "\n"])
+    wrapped = st.fixed_dictionaries(
+        {"triggerEvent": triggers, "payload": payloads},
+        optional={"createdAt": st.sampled_from(CAL_COM_TEXTS), "data": payloads},
+    )
+    flat = st.builds(lambda trigger, payload: {**payload, "triggerEvent": trigger}, triggers, payloads)
+    bodies = wrapped | flat | payloads | st.lists(wrapped, max_size=2)
+    return st.builds(_as_json, bodies, ensure_ascii=st.booleans())
+
+
+def _as_json(value: object, *, ensure_ascii: bool) -> bytes:
+    """NaN and lone surrogates as they come."""
+    return json.dumps(value, ensure_ascii=ensure_ascii).encode(errors="surrogatepass")

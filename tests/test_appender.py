@@ -1,8 +1,7 @@
-"""Group commit: everybody is answered after the commit, nobody pays for another's event, and a dead connection costs
-nothing but time.
-"""
+"""Group commit: answered after the commit, no fault shared, and a dead connection costs nothing but time."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from random import Random
 from uuid import uuid4
@@ -22,7 +21,7 @@ from tests.builders import MAIN, new_event
 CALLERS = 50
 APPENDS_EACH = 40
 APPENDS_BETWEEN_KILLS = 100
-ANSWER_SECONDS_MAX = 20
+ANSWER_SECONDS_MAX = 30
 START = Position(0)
 TURNS_MAX = 1_000
 
@@ -239,7 +238,7 @@ async def test_closing_answers_those_who_still_wait_for_room(
             await turns()
             await connection.execute("COMMIT")
         await connection.execute("BEGIN")
-    async with asyncio.timeout(ANSWER_SECONDS_MAX / 4):
+    async with asyncio.timeout(ANSWER_SECONDS_MAX / 10):
         answers = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(answer, (list, StoreUnavailable)) for answer in answers)
 
@@ -248,7 +247,7 @@ async def test_a_closed_appender_answers_at_once_that_it_takes_nothing(pool: asy
     appender = Appender(pool)
     async with appender.running():
         pass
-    async with asyncio.timeout(ANSWER_SECONDS_MAX / 4):
+    async with asyncio.timeout(ANSWER_SECONDS_MAX / 10):
         with pytest.raises(StoreUnavailable):
             await appender.append(MAIN, [new_event()])
 
@@ -261,15 +260,18 @@ async def test_backends_killed_while_appending_lose_nothing_and_repeat_nothing(
 ) -> None:
     executioner = await connect(database)
     answered: dict[object, Placed] = {}
-    killed = 0
+    killed, one_at_a_time = 0, asyncio.Lock()
 
     async def call(appender: Appender, caller: int) -> None:
         nonlocal killed
         for _ in range(APPENDS_EACH):
             event = new_event(f"booking-{caller}")
-            answered[event.event_id] = (await appender.append(MAIN, [event]))[0]
+            while event.event_id not in answered:
+                with contextlib.suppress(StoreUnavailable):  # which says: perhaps kept, send the same again
+                    answered[event.event_id] = (await appender.append(MAIN, [event]))[0]
             if len(answered) % APPENDS_BETWEEN_KILLS == 0:
-                killed += await executioner.fetchval(KILL_OTHERS)
+                async with one_at_a_time:
+                    killed += await executioner.fetchval(KILL_OTHERS)
 
     try:
         async with asyncio.timeout(ANSWER_SECONDS_MAX), Appender(pool).running() as appender:
@@ -284,9 +286,7 @@ async def test_backends_killed_while_appending_lose_nothing_and_repeat_nothing(
         await executioner.close()
 
 
-async def test_a_batch_whose_outcome_is_unknown_is_sent_again_and_kept_once(
-    pool: asyncpg.Pool, database: str
-) -> None:
+async def test_a_batch_whose_outcome_is_unknown_is_sent_again_and_kept_once(pool: asyncpg.Pool, database: str) -> None:
     """The backend is killed while it waits for the head's lock: the writer cannot know how far it came."""
     executioner = await connect(database)
     try:
@@ -305,6 +305,32 @@ async def test_a_batch_whose_outcome_is_unknown_is_sent_again_and_kept_once(
         assert (await executioner.fetch(READ_IDS))[-1]["event_id"] == event_id
     finally:
         await executioner.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
+        AttributeError("'NoneType' object has no attribute '_is_cancelling'"),
+    ],
+)
+async def test_an_error_inside_the_driver_does_not_stop_the_writer(database: str, error: Exception) -> None:
+    """As seen when a backend is killed at the wrong moment: giving the connection back fails after the commit."""
+    failures = [error]
+
+    async def reset(_connection: asyncpg.Connection) -> None:
+        if failures:
+            raise failures.pop()
+
+    async with (
+        asyncio.timeout(ANSWER_SECONDS_MAX),
+        asyncpg.create_pool(database, min_size=1, max_size=2, reset=reset) as pool,
+        Appender(pool).running() as appender,
+    ):
+        async with asyncio.timeout(ANSWER_SECONDS_MAX / 10):
+            with contextlib.suppress(StoreUnavailable):
+                await appender.append(MAIN, [new_event()])
+            assert (await appender.append(MAIN, [new_event()]))[0].position == 2
 
 
 async def test_while_postgres_stays_away_callers_are_told_to_send_it_again(

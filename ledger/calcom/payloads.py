@@ -141,7 +141,8 @@ def read_body(body: bytes) -> Body:
     try:
         if body.startswith(_FLAT_BEGINNING):
             flat = _flat_decoder.decode(body)
-            return Body(flat.trigger_event, flat.created_at, flat)
+            if flat.uid is not None:
+                return Body(flat.trigger_event, flat.created_at, flat)
         wrapper = _wrapper_decoder.decode(body)
         payload = wrapper.payload or wrapper.data or _payload_decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
