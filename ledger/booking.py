@@ -1,6 +1,6 @@
 """A booking, and the two words for how it stands: Cal.com's own and the calendar's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from types import MappingProxyType
@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from ledger.calcom.envelope import BOOKING_STREAM_PREFIX, NUMBER_STREAM_PREFIX
 from ledger.facts import Dated, Details, Person
 from ledger.vocabulary import BookingStatus, CalendarStatus, StreamId
 
@@ -38,16 +39,15 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     """One booking as its facts tell it. A value: only `fold` and `evolve` make new ones, nobody changes one.
 
     `told` is what bodies said of the booking itself, the weightiest first; the fields below it are read from there.
-    `status` is Cal.com's word without regard to a newer uid; read `booking_status` and `calendar_status` instead.
-    `named` are the attendees of the last body that named them all, `seated` those of a booking whose seats come and go.
-    `is_class`: its event type has seats.
-    `doubts` are what webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a
-    slot from which one seat came, and which lives on. `started_for` and `ended_for` are the start for which the meeting
-    was reported: they count while it is still that.
+    `facts` are all of them, in the order in which they happened. `status` is Cal.com's word without regard to a newer
+    uid; read `booking_status` and `calendar_status` instead. `named` are the attendees of the last body that named them
+    all, `seated` those of a booking whose seats come and go; `is_class`: its event type has seats. `doubts` are what
+    webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a slot from which
+    one seat came, and which lives on. `started_for` and `ended_for` are the start for which the meeting was reported:
+    they count while it is still that.
     """
 
     stream_id: StreamId
-    uid: str | None = None
     told: tuple[Details, ...] = ()
     named: tuple[Person, ...] | None = None
     seated: Mapping[str, Person] = NOTHING
@@ -77,9 +77,7 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     guests_absent: bool = False
     recording_url: str | None = None
     has_transcript: bool = False
-    first_occurred_at: datetime | None = None
-    last_occurred_at: datetime | None = None
-    last_position: int = 0
+    facts: Sequence[Dated] = ()
 
     number = Told[int]("number")
     ical_uid = Told[str]("ical_uid")
@@ -100,6 +98,26 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     def attendees(self) -> Mapping[str, Person]:
         """Those who come, by e-mail, in the order in which they were named."""
         return self.seated if self.named is None else {person.email: person for person in self.named}
+
+    @property
+    def uid(self) -> str | None:
+        """None while only the number is known."""
+        if self.stream_id.startswith(NUMBER_STREAM_PREFIX):
+            return None
+        return self.stream_id.removeprefix(BOOKING_STREAM_PREFIX)
+
+    @property
+    def first_occurred_at(self) -> datetime | None:
+        return self.facts[0].occurred_at if self.facts else None
+
+    @property
+    def last_occurred_at(self) -> datetime | None:
+        return self.facts[-1].occurred_at if self.facts else None
+
+    @property
+    def last_position(self) -> int:
+        """The position of the last event that said something of the booking."""
+        return max((dated.position for dated in self.facts), default=0)
 
     @property
     def key(self) -> str:

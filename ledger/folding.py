@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 from ledger.booking import Booking
+from ledger.calcom.envelope import NUMBER_STREAM_PREFIX
 from ledger.facts import Dated, Details
 from ledger.rules import APPLY
 from ledger.vocabulary import StreamId
@@ -16,38 +17,45 @@ from ledger.vocabulary import StreamId
 BY_ORDER = attrgetter("occurred_at", "rank", "digest")
 """The key by which dated facts are folded."""
 
-_POSITION = attrgetter("position")
-
 
 def fold(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
     """The booking that these facts tell, in whatever order and however often they are given."""
     booking = _blank(stream_id)
-    in_order = sorted(facts, key=BY_ORDER) if len(facts) > 1 else facts
-    previous = None
-    for dated in in_order:
-        if previous is not None and dated.digest == previous.digest and BY_ORDER(dated) == BY_ORDER(previous):
-            continue
-        doubts = booking.doubts
-        APPLY[dated.fact.__class__](booking, dated.fact)
-        if booking.doubts is not doubts:
-            _attribute(booking, dated)
-        previous = dated
-    if previous is not None:
-        booking.first_occurred_at = in_order[0].occurred_at
-        booking.last_occurred_at = previous.occurred_at
-        booking.last_position = max(map(_POSITION, in_order))
+    latest = None
+    for dated in facts:
+        if latest is not None and dated.occurred_at <= latest:
+            return _fold_sorted(stream_id, sorted(facts, key=BY_ORDER))
+        latest = dated.occurred_at
+        _step(booking, dated)
+    booking.facts = facts
     return booking
 
 
 def evolve(booking: Booking, dated: Dated) -> Booking:
     """The next state, where `dated` is not earlier than any fact folded so far. Total: any fact is accepted."""
     following = copy.copy(booking)
-    APPLY[type(dated.fact)](following, dated.fact)
-    _attribute(following, dated)
-    following.first_occurred_at = booking.first_occurred_at or dated.occurred_at
-    following.last_occurred_at = dated.occurred_at
-    following.last_position = max(booking.last_position, dated.position)
+    _step(following, dated)
+    following.facts = (*booking.facts, dated)
     return following
+
+
+def _fold_sorted(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
+    booking = _blank(stream_id)
+    previous = None
+    for dated in facts:
+        if previous is None or dated.digest != previous.digest or BY_ORDER(dated) != BY_ORDER(previous):
+            _step(booking, dated)
+        previous = dated
+    booking.facts = facts
+    return booking
+
+
+def _step(booking: Booking, dated: Dated) -> None:
+    """The fact has had its effect; a doubt that it raised names it as its cause."""
+    fact, doubts = dated.fact, booking.doubts
+    APPLY[fact.__class__](booking, fact)
+    if booking.doubts is not doubts:
+        booking.doubts = {name: cause or dated for name, cause in booking.doubts.items()}
 
 
 def link_chain(bookings: Mapping[StreamId, Booking], stream_of: Callable[[str], StreamId]) -> None:
@@ -71,12 +79,7 @@ def link_chain(bookings: Mapping[StreamId, Booking], stream_of: Callable[[str], 
 
 
 def _blank(stream_id: StreamId) -> Booking:
-    name = stream_id[len("booking-") :]
-    if name.startswith("id-") and name[3:].isdigit():
-        return Booking(stream_id=stream_id, told=(Details(number=int(name[3:])),))
-    return Booking(stream_id=stream_id, uid=name)
-
-
-def _attribute(booking: Booking, dated: Dated) -> None:
-    """Doubts that have just been raised were raised by this fact."""
-    booking.doubts = {name: cause or dated for name, cause in booking.doubts.items()}
+    """A booking of which nothing is known but its name, which may be a number."""
+    if stream_id.startswith(NUMBER_STREAM_PREFIX):
+        return Booking(stream_id=stream_id, told=(Details(number=int(stream_id.removeprefix(NUMBER_STREAM_PREFIX))),))
+    return Booking(stream_id=stream_id)

@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from ledger.booking import Booking
-from ledger.calcom.envelope import booking_stream, number_stream, open_envelope
+from ledger.calcom.envelope import NUMBER_STREAM_PREFIX, booking_stream, number_stream, open_envelope
 from ledger.calcom.meaning import meaning_of
 from ledger.calcom.observation import OBSERVED_TOPIC, read_observation
 from ledger.facts import AnyFact, Dated, Observed, SeatLeft, SeatTaken
@@ -165,8 +165,8 @@ def _numbers_said(readings: Iterable[Reading]) -> dict[StreamId, StreamId]:
 
 
 def _is_number_stream(stream_id: StreamId) -> bool:
-    return stream_id.startswith("booking-id-") and stream_id.removeprefix("booking-id-").isdigit()
+    return stream_id.startswith(NUMBER_STREAM_PREFIX)
 
 
 def _number_of(stream_id: StreamId) -> int:
-    return int(stream_id.removeprefix("booking-id-"))
+    return int(stream_id.removeprefix(NUMBER_STREAM_PREFIX))

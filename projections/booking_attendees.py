@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.booking import Booking
+from ledger.calcom.envelope import NUMBER_STREAM_PREFIX
 from ledger.facts import Person
 from ledger.postgres import Connection
 from ledger.sql import load_statements
@@ -16,7 +17,7 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 async def apply(connection: Connection, page: Page) -> None:
     """Every booking of the page has exactly its attendees."""
     bookings = page.histories.bookings.values()
-    merged = [stream_id.removeprefix("booking-id-") for stream_id in page.histories.merged]
+    merged = [stream_id.removeprefix(NUMBER_STREAM_PREFIX) for stream_id in page.histories.merged]
     rows = [row for booking in bookings for row in _rows(booking, page)]
     keys = [booking.key for booking in bookings] + merged
     if not keys:

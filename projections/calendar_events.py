@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import msgspec
 
 from ledger.booking import Booking
-from ledger.calcom.envelope import booking_stream
+from ledger.calcom.envelope import NUMBER_STREAM_PREFIX, booking_stream
 from ledger.history import NumberLookup
 from ledger.postgres import Connection
 from ledger.sql import load_statements
@@ -31,7 +31,7 @@ DURATION_MINUTES_MAX = 2**31 - 1
 
 async def apply(connection: Connection, page: Page) -> None:
     """Every booking of the page has its row."""
-    numbers = [stream_id.removeprefix("booking-id-") for stream_id in page.histories.merged]
+    numbers = [stream_id.removeprefix(NUMBER_STREAM_PREFIX) for stream_id in page.histories.merged]
     if numbers:
         await connection.execute(SQL["delete_merged"], page.ledger.ledger_id, numbers)
     rows = [_row(booking, page) for booking in page.histories.bookings.values()]

@@ -117,8 +117,7 @@ async def _version(connection: "Connection") -> str:
     from ledger.postgres import refuse_old_server
 
     refuse_old_server(connection)
-    version = connection.get_server_version()
-    return f"PostgreSQL {version.major}.{version.minor} answers"
+    return f"PostgreSQL {connection.get_settings().server_version} answers"
 
 
 async def _durable(connection: "Connection") -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ledger.calcom.payloads import Payload, Unreadable, read_body, read_instant
+from ledger.calcom.payloads import Payload, Unreadable, in_utc, read_body
 from ledger.calcom.triggers import (
     FLAT_TRIGGERS,
     KNOWN_TRIGGERS,
@@ -20,6 +20,11 @@ from ledger.vocabulary import BookingUid, StreamId
 
 UID_CHARACTERS_MAX = 200
 NUMBER_MAX = 2**63 - 1
+
+
+BOOKING_STREAM_PREFIX = "booking-"
+NUMBER_STREAM_PREFIX = "booking-id-"
+"""Streams are named by uid, or by number while no uid is known; no uid begins with `id-`."""
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -49,11 +54,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def booking_stream(uid: str) -> StreamId:
-    return StreamId(f"booking-{uid}")
+    return StreamId(BOOKING_STREAM_PREFIX + uid)
 
 
 def number_stream(number: int) -> StreamId:
-    return StreamId(f"booking-id-{number}")
+    return StreamId(f"{NUMBER_STREAM_PREFIX}{number}")
 
 
 def open_envelope(body: bytes) -> Envelope:
@@ -99,8 +104,8 @@ def _number(value: int | str | None) -> int | None:
     return value if value is not None and 0 < value <= NUMBER_MAX else None
 
 
-def _occurred_at(created_at: str | None, payload: Payload, trigger: str | None) -> datetime | None:
+def _occurred_at(created_at: datetime | None, payload: Payload, trigger: str | None) -> datetime | None:
     """When it happened: the scheduled start or end of a meeting, else the time of dispatch (`createdAt`)."""
     if trigger in FLAT_TRIGGERS:
-        return read_instant(payload.start_time if trigger == "MEETING_STARTED" else payload.end_time)
-    return read_instant(created_at) if trigger else None
+        return in_utc(payload.start_time if trigger == "MEETING_STARTED" else payload.end_time)
+    return in_utc(created_at) if trigger else None

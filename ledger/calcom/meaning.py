@@ -10,7 +10,7 @@ from typing import TypeGuard
 import msgspec
 
 from ledger.calcom.envelope import Envelope, booking_stream, number_stream
-from ledger.calcom.payloads import Attendee, Payload, read_instant, read_part
+from ledger.calcom.payloads import Attendee, Payload, in_utc, read_part
 from ledger.calcom.triggers import FLAT_TRIGGERS
 from ledger.facts import (
     AnyFact,
@@ -50,7 +50,7 @@ def meaning_of(envelope: Envelope) -> Meaning:
     if payload is None or read is None or stream is None:
         return ()
     facts = read(envelope, payload, details_of(envelope, payload))
-    return tuple((named or stream, fact) for named, fact in facts)
+    return tuple([(named or stream, fact) for named, fact in facts])
 
 
 def supersedes(envelope: Envelope) -> bool:
@@ -72,8 +72,8 @@ def details_of(envelope: Envelope, payload: Payload) -> Details:
         description=payload.description or payload.additional_notes or None,
         event_type=payload.type or (event_type.slug if event_type else None),
         event_type_number=payload.event_type_id or (event_type.id if event_type else None),
-        start=read_instant(payload.start_time),
-        end=read_instant(payload.end_time),
+        start=in_utc(payload.start_time),
+        end=in_utc(payload.end_time),
         location=payload.location or None,
         meeting_url=_meeting_url(payload),
         host_email=((host.email if host else None) or payload.user_primary_email or "").lower() or None,
@@ -125,7 +125,7 @@ def _rescheduled(envelope: Envelope, payload: Payload, details: Details) -> Fact
         left = SeatLeft(emails=emails, moved_to_uid=payload.uid, details=Details())
         return [(None, SeatTaken(details=details)), (booking_stream(details.previous_uid), left)]
     rescheduled = Rescheduled(details=details, rescheduled_by=payload.rescheduled_by)
-    old = Details(start=read_instant(payload.reschedule_start_time), end=read_instant(payload.reschedule_end_time))
+    old = Details(start=in_utc(payload.reschedule_start_time), end=in_utc(payload.reschedule_end_time))
     return [(None, rescheduled), *_superseded(envelope, details, old)]
 
 

@@ -62,8 +62,8 @@ class Payload(msgspec.Struct, rename="camel", gc=False):
     ical_uid: str | None = msgspec.field(default=None, name="iCalUID")
     type: str | None = None
     title: str | None = None
-    start_time: str | None = None
-    end_time: str | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
     description: str | None = None
     additional_notes: str | None = None
     status: str | None = None
@@ -83,8 +83,8 @@ class Payload(msgspec.Struct, rename="camel", gc=False):
     recurring_event_id: str | None = None
     reschedule_uid: str | None = None
     reschedule_id: int | str | None = None
-    reschedule_start_time: str | None = None
-    reschedule_end_time: str | None = None
+    reschedule_start_time: datetime | None = None
+    reschedule_end_time: datetime | None = None
     rescheduled_by: str | None = None
     from_reschedule: str | None = None
     cancellation_reason: str | None = None
@@ -102,7 +102,7 @@ class Wrapper(msgspec.Struct, rename="camel", gc=False):
 
     trigger_event: str | None = None
     trigger: str | None = None
-    created_at: str | None = None
+    created_at: datetime | None = None
     payload: Payload | None = None
     data: Payload | None = None
 
@@ -111,14 +111,14 @@ class FlatBody(Payload, rename="camel", gc=False):
     """MEETING_STARTED and MEETING_ENDED: the payload's fields lie beside the trigger."""
 
     trigger_event: str | None = None
-    created_at: str | None = None
+    created_at: datetime | None = None
 
 
 class Body(msgspec.Struct, frozen=True, gc=False):
     """A body, read: `payload` is what speaks of the booking; in a flat body that is the body itself."""
 
     trigger: str | None
-    created_at: str | None
+    created_at: datetime | None
     payload: Payload
 
 
@@ -201,6 +201,9 @@ def _fitting(kind: type[S], value: dict[str, Any]) -> S:
     for field in msgspec.structs.fields(kind):
         if field.encode_name not in value:
             continue
+        if field.type == datetime | None:
+            setattr(fitted, field.name, read_instant(value[field.encode_name]))
+            continue
         try:
             part = msgspec.json.decode(
                 msgspec.json.encode(_without_strangers(value[field.encode_name])), type=field.type
@@ -218,18 +221,25 @@ def _without_strangers(value: object) -> object:
     return value
 
 
-def read_instant(text: str | None) -> datetime | None:
+def read_instant(text: object) -> datetime | None:
     """An instant from any of Cal.com's formats, in UTC; a time without an offset is taken as UTC. None: unreadable.
 
     >>> read_instant("2026-12-01T09:00:00Z") == read_instant("2026-12-01T10:00:00.000+01:00")
     True
     """
-    if text is None or len(text) < len("2026-12-01"):
+    if not isinstance(text, str) or len(text) < len("2026-12-01"):
         return None
     try:
-        instant = datetime.fromisoformat(text)
-        if instant.tzinfo is UTC:
-            return instant
-        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    except (ValueError, OverflowError):
+        return in_utc(datetime.fromisoformat(text))
+    except ValueError:
+        return None
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """The same instant in UTC; None where there is none, or it lies outside the years 1 to 9999."""
+    if moment is None or moment.tzinfo is UTC:
+        return moment
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
         return None
