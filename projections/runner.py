@@ -118,8 +118,7 @@ class Runner:
         for position, group in groupby(places, key=lambda place: place[0]):
             page = await self._read_page(ledger, position)
             if page is not None:
-                for _, projection in group:
-                    applied += await self._apply(projection, page)
+                applied += await self._apply([projection for _, projection in group], page)
         return applied
 
     async def _read_checkpoints(self, ledger: Ledger) -> list[tuple[Position, Projection]]:
@@ -156,32 +155,37 @@ class Runner:
             confirm_on_accept=self._confirm_on_accept,
         )
 
-    async def _apply(self, projection: Projection, page: Page) -> int:
-        """The page is in the projection's tables, or another worker had it there first, or its poison is parked."""
+    async def _apply(self, projections: Sequence[Projection], page: Page) -> int:
+        """The page is in the projections' tables, or another worker had it there first, or its poison is parked."""
         try:
-            await self._apply_once(projection, page)
+            await self._apply_once(projections, page)
         except CheckpointMoved:
             return 0
         except _DATABASE_TROUBLE:
             raise
         except Exception as error:
-            log.warning("page_failed", projection=projection.name, end=page.end, error=type(error).__name__)
-            await self._apply_singly(projection, page)
+            names = [projection.name for projection in projections]
+            log.warning("page_failed", projections=names, end=page.end, error=type(error).__name__)
+            for projection in projections:
+                await self._apply_singly(projection, page)
         return 1
 
-    async def _apply_once(self, projection: Projection, page: Page) -> None:
+    async def _apply_once(self, projections: Sequence[Projection], page: Page) -> None:
+        """One transaction for all of them: one commit, and none of them can be ahead of its rows."""
         async with self._pool.acquire() as connection, connection.transaction():
-            moved_at = await connection.fetchval(
-                SQL["move_checkpoint"],
+            moved = await connection.fetch(
+                SQL["move_checkpoints"],
                 page.ledger.ledger_id,
-                projection.name,
-                projection.generation,
+                [projection.name for projection in projections],
+                [projection.generation for projection in projections],
                 page.events[0].position - 1,
                 page.end,
             )
-            if moved_at is None:
+            if len(moved) < len(projections):
                 raise CheckpointMoved
-            await projection.apply(connection, msgspec.structs.replace(page, synced_at=moved_at))
+            stamped = msgspec.structs.replace(page, synced_at=moved[0]["moved_at"])
+            for projection in projections:
+                await projection.apply(connection, stamped)
 
     async def _apply_singly(self, projection: Projection, page: Page) -> None:
         """Event by event, so that just the one that fails is parked."""
@@ -190,7 +194,7 @@ class Runner:
                 try:
                     async with self._pool.acquire() as connection:
                         single = await self._page(connection, page.ledger, [event])
-                    await self._apply_once(projection, single)
+                    await self._apply_once([projection], single)
                     break
                 except CheckpointMoved:
                     return
@@ -214,8 +218,15 @@ class Runner:
         log.error("event_parked", projection=projection.name, position=event.position, error=type(error).__name__)
         place = (ledger.ledger_id, projection.name, projection.generation)
         async with self._pool.acquire() as connection, connection.transaction():
-            moved_at = await connection.fetchval(SQL["move_checkpoint"], *place, event.position - 1, event.position)
-            if moved_at is not None:
+            moved = await connection.fetch(
+                SQL["move_checkpoints"],
+                ledger.ledger_id,
+                [projection.name],
+                [projection.generation],
+                event.position - 1,
+                event.position,
+            )
+            if moved:
                 await connection.execute(
                     SQL["park_event"], *place, event.position, event.stream_id, _told(error), ATTEMPTS_MAX
                 )

@@ -15,13 +15,23 @@ SELECT $1, wanted.projection, wanted.generation
 FROM unnest($2::text[], $3::int[]) AS wanted (projection, generation)
 ON CONFLICT ON CONSTRAINT checkpoints_pkey DO NOTHING;
 
--- name: move_checkpoint
--- Compare and set: no row where somebody else has moved it. Tells the moment, by the database's clock.
--- $1 ledger_id, $2 projection, $3 generation, $4 from, $5 to
-UPDATE projections.checkpoints
+-- name: move_checkpoints
+-- Compare and set: no row for one that somebody else has moved. Tells the moment, by the database's clock. Rows are
+-- locked in order of name, so two workers wait for each other instead of deadlocking.
+-- $1 ledger_id, $2 projections, $3 their generations, $4 from, $5 to
+WITH place AS (
+    SELECT c.projection, c.generation
+    FROM projections.checkpoints AS c
+    JOIN unnest($2::text[], $3::int[]) AS wanted (projection, generation) USING (projection, generation)
+    WHERE c.ledger_id = $1 AND c.position = $4
+    ORDER BY c.projection
+    FOR UPDATE OF c
+)
+UPDATE projections.checkpoints AS c
 SET position = $5, moved_at = clock_timestamp(), state = 'running', error = NULL
-WHERE ledger_id = $1 AND projection = $2 AND generation = $3 AND position = $4
-RETURNING moved_at;
+FROM place
+WHERE c.ledger_id = $1 AND c.projection = place.projection AND c.generation = place.generation
+RETURNING c.moved_at;
 
 -- name: note_failure
 -- $1 ledger_id, $2 projection, $3 generation, $4 error

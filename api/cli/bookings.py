@@ -37,7 +37,7 @@ def list_command(*, status: tuple[str, ...], attendee: str | None, limit: int, l
         from projections.lists import Filter, list_bookings
 
         narrowed = Filter(statuses=list(status) or None, attendee=attendee and attendee.lower())
-        ledger = await _ledger(connection, ledger_name)
+        ledger = await find_ledger(connection, ledger_name)
         return await list_bookings(connection, ledger, narrowed, after=None, rows_max=limit)
 
     rows = with_connection(work)
@@ -61,7 +61,7 @@ def show(*, name: str, as_of: str | None, valid_at: str | None, ledger_name: str
     async def work(connection: "Connection", settings: Settings) -> "FoundBooking":
         from projections.lookup import find_booking
 
-        ledger = await _ledger(connection, ledger_name)
+        ledger = await find_ledger(connection, ledger_name)
         moment = _moment(as_of, valid_at)
         return await find_booking(connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept)
 
@@ -86,7 +86,7 @@ def history(*, name: str, as_of: str | None, valid_at: str | None, ledger_name: 
     async def work(connection: "Connection", settings: Settings) -> "list[HistoryEntry]":
         from projections.lookup import read_history
 
-        ledger = await _ledger(connection, ledger_name)
+        ledger = await find_ledger(connection, ledger_name)
         moment = _moment(as_of, valid_at)
         return await read_history(connection, ledger, name, moment=moment, confirm_on_accept=settings.confirm_on_accept)
 
@@ -112,7 +112,8 @@ def _moment(as_of: str | None, valid_at: str | None) -> "Moment":
     return Moment(as_of=read_instant(as_of), valid_at=read_instant(valid_at))
 
 
-async def _ledger(connection: "Connection", name: str) -> "Ledger":
+async def find_ledger(connection: "Connection", name: str) -> "Ledger":
+    """The log of that name. Raises NotFound."""
     from ledger.errors import NotFound
     from ledger.store import read_ledgers
 

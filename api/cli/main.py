@@ -25,6 +25,7 @@ SUBCOMMANDS: Final = {
     "doctor": Subcommand("api.cli.doctor:doctor", "Say in one line each what is wrong here and what to do."),
     "bookings": Subcommand("api.cli.bookings:bookings", "Look at bookings: list, show, history."),
     "bench": Subcommand("api.cli.bench:bench", "How fast, beside its peers, in one run."),
+    "events": Subcommand("api.cli.events:events", "The log itself, as JSON lines: export, tail."),
     "verify": Subcommand("api.cli.verify:verify", "Prove that the log was not changed: recompute its hash chain."),
 }
 

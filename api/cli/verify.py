@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from api.cli.bookings import find_ledger, ledger_option
 from api.cli.context import json_option, print_json, progress_bar, with_connection
 from ledger.settings import Settings
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--ledger", "ledger_name", default="main", show_default=True, help="Which log.")
+@ledger_option
 @json_option
 def verify(*, ledger_name: str, as_json: bool) -> None:
     """Prove that the log was not changed: recompute its hash chain.
@@ -25,14 +26,10 @@ def verify(*, ledger_name: str, as_json: bool) -> None:
 
     async def work(connection: "Connection", _settings: Settings) -> "Verification":
         from ledger.chain import verify_chain
-        from ledger.errors import NotFound
-        from ledger.store import read_ledgers
 
-        ledgers = await read_ledgers(connection)
-        if ledger_name not in ledgers:
-            raise NotFound(f"ledger {ledger_name}")
+        ledger = await find_ledger(connection, ledger_name)
         with progress_bar("verifying") as progress:
-            return await verify_chain(connection, ledgers[ledger_name], progress=progress)
+            return await verify_chain(connection, ledger, progress=progress)
 
     found = with_connection(work)
     if as_json:
