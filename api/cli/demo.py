@@ -61,9 +61,11 @@ def demo(*, ends: bool, bookings: int, seed: int) -> None:
                 f"{len(deliveries):,} signed webhooks posted to http://127.0.0.1:{port}{WEBHOOK_PATH}: {answers}"
             )
             asyncio.run(_show(dsn))
-            click.echo(f"\nThe server runs on http://127.0.0.1:{port}, the key of this run is {key}. Try:")
-            click.echo(f"  curl -H 'Authorization: Bearer {key}' 'http://127.0.0.1:{port}/api/bookings?limit=3'")
-            if not ends:
+            if ends:
+                click.echo(f"\nThe server ran on http://127.0.0.1:{port}; without --exit it stays up to be asked.")
+            else:
+                click.echo(f"\nThe server runs on http://127.0.0.1:{port}, the key of this run is {key}. Try:")
+                click.echo(f"  curl -H 'Authorization: Bearer {key}' 'http://127.0.0.1:{port}/api/bookings?limit=3'")
                 click.echo("Ctrl-C ends the demo and removes everything.")
                 with contextlib.suppress(KeyboardInterrupt):
                     signal.pause()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import FieldInfo
 
 
 class Unreadable(Exception):
@@ -122,7 +123,16 @@ class Body(msgspec.Struct, frozen=True, gc=False):
     payload: Payload
 
 
-S = TypeVar("S", Wrapper, Payload)
+S = TypeVar("S", bound=msgspec.Struct)
+
+_NESTED: dict[str, type[msgspec.Struct]] = {
+    "organizer": Account,
+    "user": Account,
+    "attendees": Attendee,
+    "guests": Attendee,
+    "video_call_data": VideoCall,
+    "event_type": EventType,
+}
 
 _wrapper_decoder = msgspec.json.Decoder(Wrapper)
 _payload_decoder = msgspec.json.Decoder(Payload)
@@ -199,26 +209,24 @@ def _fitting(kind: type[S], value: dict[str, Any]) -> S:
     """The struct with those of its fields that have the right type; the others keep their defaults."""
     fitted = kind()
     for field in msgspec.structs.fields(kind):
-        if field.encode_name not in value:
-            continue
-        if field.type == datetime | None:
-            setattr(fitted, field.name, read_instant(value[field.encode_name]))
-            continue
-        try:
-            part = msgspec.json.decode(
-                msgspec.json.encode(_without_strangers(value[field.encode_name])), type=field.type
-            )
-        except (msgspec.MsgspecError, RecursionError, ValueError):
-            continue
-        setattr(fitted, field.name, part)
+        if field.encode_name in value:
+            try:
+                setattr(fitted, field.name, _fitting_part(field, value[field.encode_name]))
+            except (msgspec.MsgspecError, RecursionError, ValueError):
+                continue
     return fitted
 
 
-def _without_strangers(value: object) -> object:
-    """A list of attendees may hold bare e-mails; everything else goes through as it is."""
-    if isinstance(value, list):
-        return [{"email": item} if isinstance(item, str) else item for item in value]
-    return value
+def _fitting_part(field: FieldInfo, value: object) -> object:
+    """The value as the field wants it. Raises msgspec.ValidationError where it does not fit."""
+    if field.type == datetime | None:
+        return read_instant(value)
+    kind = _NESTED.get(field.name)
+    if kind is Attendee and isinstance(value, list):  # people may be given as bare e-mails
+        return [_fitting(Attendee, item if isinstance(item, dict) else {"email": item}) for item in value]
+    if kind not in (None, Attendee) and isinstance(value, dict):
+        return _fitting(kind, value)
+    return msgspec.json.decode(msgspec.json.encode(value), type=field.type)
 
 
 def read_instant(text: object) -> datetime | None:
