@@ -29,6 +29,7 @@ QUEUE_BYTES_MAX = 64 * 1024 * 1024
 WAIT_SECONDS_MAX = 5.0
 RETRY_SECONDS_MAX = 5.0
 RETRY_PAUSE_SECONDS = 0.1
+SHUTTING_DOWN = "this server is shutting down"
 
 log = structlog.get_logger()
 
@@ -69,6 +70,8 @@ class Appender:
         Raises AppenderFull (nothing kept), StoreUnavailable (perhaps kept: send the same again). Cancelling the
         caller does not take back what is already on its way.
         """
+        if self._closing:
+            raise StoreUnavailable(SHUTTING_DOWN)
         size_bytes = sum(len(event.body) for event in events)
         if self._is_full():
             await self._wait_for_room()
@@ -93,6 +96,8 @@ class Appender:
         finally:
             self._closing = True
             self._wanted.set()
+            async with self._room:
+                self._room.notify_all()
             await task
 
     def _is_full(self) -> bool:
@@ -102,11 +107,13 @@ class Appender:
         self._waiting_for_room += 1
         try:
             async with asyncio.timeout(self._wait_seconds_max), self._room:
-                await self._room.wait_for(lambda: not self._is_full())
+                await self._room.wait_for(lambda: self._closing or not self._is_full())
         except TimeoutError:
             raise AppenderFull(waited_seconds=self._wait_seconds_max) from None
         finally:
             self._waiting_for_room -= 1
+        if self._closing:
+            raise StoreUnavailable(SHUTTING_DOWN)
 
     async def _run(self) -> None:
         while not self._closing:
@@ -137,13 +144,7 @@ class Appender:
         """Every request of the batch is answered."""
         try:
             answers = await self._append([event for request in batch for event in request.events], batch[0].ledger_id)
-        except (
-            BookingLedgerError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-            ValueError,
-        ) as error:
+        except Exception as error:  # whatever it is, everybody is answered and the writer goes on
             if len(batch) == 1 or isinstance(error, StoreUnavailable):
                 self._fail(batch, error)
             else:

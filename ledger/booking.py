@@ -43,8 +43,8 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     uid; read `booking_status` and `calendar_status` instead. `named` are the attendees of the last body that named them
     all, `seated` those of a booking whose seats come and go; `is_class`: its event type has seats. `doubts` are what
     webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a slot from which
-    one seat came, and which lives on. `started_for` and `ended_for` are the start for which the meeting was reported:
-    they count while it is still that.
+    one seat came, and which lives on; `seats_went_to`: the slots to which seats of this one went. `started_for` and
+    `ended_for` are the start for which the meeting was reported: they count while it is still that.
     """
 
     stream_id: StreamId
@@ -70,6 +70,7 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     rescheduled_from: str | None = None
     rescheduled_to: str | None = None
     seat_from: bool = False
+    seats_went_to: tuple[str, ...] = ()
     root_uid: str | None = None
     started_for: datetime | None = None
     ended_for: datetime | None = None

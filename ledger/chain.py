@@ -13,21 +13,18 @@ same while appending (migrations/0001_event_log.sql).
 import hashlib
 import struct
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import msgspec
 
 from ledger.postgres import Connection
-from ledger.store import SQL, Ledger, read_head
+from ledger.store import SQL, Ledger
 from ledger.vocabulary import LedgerId, Position
 
 HEADER_VERSION = b"\x01"
 VERIFY_PAGE_EVENTS = 5_000
 
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_FIXED = struct.Struct(">iqihqq")
+_FIXED = struct.Struct(">iqih")
 _LENGTH = struct.Struct(">i")
 
 
@@ -51,26 +48,29 @@ async def verify_chain(
     """Every event up to the head has been read and its digest recomputed; stops at the first that is wrong.
 
     A bad position is one whose row is missing, differs from what its digest covers, or does not follow the row
-    before. The head is read first: what is appended meanwhile is left for the next time.
+    before, or that lies beyond the head. The head is read first: what is appended meanwhile is left for the next time.
     """
-    head = await read_head(connection, ledger.ledger_id)
+    (head,) = await connection.fetch(SQL["read_extent"], ledger.ledger_id)
+    end = Position(head["position"])
     digest = genesis(ledger.ledger_id)
     position = 0
-    while position < head.position:
+    while position < end:
         rows = await connection.fetch(SQL["read_chain"], ledger.ledger_id, position, VERIFY_PAGE_EVENTS)
         for row in rows:
             digest = _link(ledger.ledger_id, digest, row)
             if row["position"] != position + 1 or digest != row["digest"]:
-                return _broken(head.position, position)
+                return _broken(end, position)
             position += 1
-            if position == head.position:
+            if position == end:
                 break
         if not rows:
-            return _broken(head.position, position)
-        progress(position, head.position)
-    if digest != head.digest:
-        return _broken(head.position, max(position - 1, 0))
-    return Verification(ok=True, events=position, head=head.position)
+            return _broken(end, position)
+        progress(position, end)
+    if digest != head["digest"]:
+        return _broken(end, max(position - 1, 0))
+    if head["last_position"] > end:
+        return _broken(end, end)
+    return Verification(ok=True, events=position, head=end)
 
 
 def _broken(head: Position, last_good: int) -> Verification:
@@ -82,14 +82,9 @@ def _link(ledger_id: LedgerId, previous: bytes, row: asyncpg.Record) -> bytes:
     header = b"".join(
         (
             HEADER_VERSION,
-            _FIXED.pack(
-                ledger_id,
-                row["position"],
-                row["stream_version"],
-                row["encoding"],
-                _microseconds(row["occurred_at"]),
-                _microseconds(row["recorded_at"]),
-            ),
+            _FIXED.pack(ledger_id, row["position"], row["stream_version"], row["encoding"]),
+            row["occurred_at"],
+            row["recorded_at"],
             row["event_id"].bytes,
             _sized(row["stream_id"]),
             _sized(row["topic"]),
@@ -98,10 +93,6 @@ def _link(ledger_id: LedgerId, previous: bytes, row: asyncpg.Record) -> bytes:
         )
     )
     return hashlib.sha256(previous + header + hashlib.sha256(row["state"]).digest()).digest()
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _sized(text: str) -> bytes:

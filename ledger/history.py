@@ -11,7 +11,13 @@ from datetime import datetime
 import msgspec
 
 from ledger.booking import Booking
-from ledger.calcom.envelope import NUMBER_STREAM_PREFIX, booking_stream, number_stream, open_envelope
+from ledger.calcom.envelope import (
+    BOOKING_STREAM_PREFIX,
+    NUMBER_STREAM_PREFIX,
+    booking_stream,
+    number_stream,
+    open_envelope,
+)
 from ledger.calcom.meaning import meaning_of
 from ledger.calcom.observation import OBSERVED_TOPIC, read_observation
 from ledger.facts import AnyFact, Dated, Observed, SeatLeft, SeatTaken
@@ -150,8 +156,18 @@ def _fold(
             if stream_id in chain and (valid_at is None or dated.occurred_at <= valid_at):
                 facts[uid_streams.get(stream_id, stream_id)].append(dated)
     bookings = {stream_id: fold(stream_id, told) for stream_id, told in facts.items()}
+    for booking in bookings.values():
+        booking.rescheduled_to = _uid_named(booking.rescheduled_to, uid_streams)
     link_chain(bookings, booking_stream)
     return Histories(bookings=bookings, facts=dict(facts), merged=merged)
+
+
+def _uid_named(name: str | None, uid_streams: dict[StreamId, StreamId]) -> str | None:
+    """The uid of a booking that was named by number, once that is known."""
+    if name is None or not (name.isascii() and name.isdigit()):
+        return name
+    uid_stream = uid_streams.get(number_stream(int(name)))
+    return name if uid_stream is None else uid_stream.removeprefix(BOOKING_STREAM_PREFIX)
 
 
 def _numbers_said(readings: Iterable[Reading]) -> dict[StreamId, StreamId]:

@@ -2,7 +2,8 @@
 
 A reschedule arrives under the new uid only. So that the old booking's stream tells of it, a link is appended to it in
 the same transaction. A link is a pointer, no more: what it means is read from the webhook it points to, so that a
-better decoder improves the past here too. One link a pair of bookings: its event id is made of the two uids.
+better decoder improves the past here too. One link of a kind for a pair of bookings: its event id is
+made of these.
 """
 
 from datetime import datetime
@@ -12,12 +13,15 @@ import msgspec
 
 from ledger.calcom.envelope import Envelope, booking_stream
 from ledger.calcom.meaning import supersedes
+from ledger.calcom.triggers import FLAT_TRIGGERS
 from ledger.store import Ledger, NewEvent
 from ledger.vocabulary import StreamId
 
 SUPERSEDED_TOPIC = "booking.superseded"
 SEAT_MOVED_TOPIC = "booking.seat_moved"
-LINK_TOPICS = frozenset({SUPERSEDED_TOPIC, SEAT_MOVED_TOPIC})
+MENTIONED_TOPIC = "booking.mentioned"
+LINK_TOPICS = frozenset({SUPERSEDED_TOPIC, SEAT_MOVED_TOPIC, MENTIONED_TOPIC})
+"""The booking was replaced; one seat of it moved away; a snapshot names it as another's predecessor."""
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,15 +39,22 @@ def link_event(
     if envelope.previous_uid is None or envelope.trigger is None:
         return None
     link = Link(by_stream=stream_id, by_event=event_id, trigger=envelope.trigger)
-    pair = msgspec.json.encode([envelope.previous_uid, stream_id])
+    topic = _topic(envelope)
+    pair = msgspec.json.encode([topic, envelope.previous_uid, stream_id])
     return NewEvent(
         event_id=ledger.event_id("link", pair),
         stream_id=booking_stream(envelope.previous_uid),
-        topic=SUPERSEDED_TOPIC if supersedes(envelope) else SEAT_MOVED_TOPIC,
+        topic=topic,
         body=msgspec.json.encode(link),
         occurred_at=occurred_at,
         source="link",
     )
+
+
+def _topic(envelope: Envelope) -> str:
+    if envelope.trigger in FLAT_TRIGGERS:
+        return MENTIONED_TOPIC
+    return SUPERSEDED_TOPIC if supersedes(envelope) else SEAT_MOVED_TOPIC
 
 
 def read_link(body: bytes) -> Link:

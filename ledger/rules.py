@@ -132,6 +132,8 @@ def _seat_left(booking: Booking, fact: SeatLeft) -> None:
     _seat(booking)
     leavers = {email: booking.seated.get(email) or Person(email=email) for email in fact.emails}
     booking.left = {**booking.left, **leavers}
+    if fact.moved_to_uid is not None:
+        booking.seats_went_to = (*booking.seats_went_to, fact.moved_to_uid)
     booking.seated = {email: person for email, person in booking.seated.items() if email not in leavers}
     _fill(booking, msgspec.structs.replace(fact.details, attendees=None))
     if not booking.seated:
@@ -157,10 +159,12 @@ def _rejected(booking: Booking, fact: Rejected) -> None:
 
 
 def _superseded(booking: Booking, fact: Superseded) -> None:
-    if fact.by_snapshot and booking.status is not None and booking.rescheduled_to is None:
-        _doubt(booking, "link_unknown")
+    if fact.by_snapshot and booking.status is not None:
+        if booking.rescheduled_to is None and fact.by_uid not in booking.seats_went_to:
+            _doubt(booking, "link_unknown")
         return
-    booking.rescheduled_to = fact.by_uid
+    if not fact.by_snapshot or booking.rescheduled_to is None:
+        booking.rescheduled_to = fact.by_uid
     booking.told = (*booking.told, fact.details)
 
 
@@ -233,7 +237,7 @@ def _fill(booking: Booking, details: Details) -> None:
     booking.told = (*booking.told, details)
     if details.metadata is not None:
         booking.metadata = {**details.metadata, **booking.metadata} if booking.metadata else details.metadata
-    if details.attendees is not None and booking.named is None and not booking.seated:
+    if details.attendees is not None and booking.named is None and not booking.seated and not booking.left:
         booking.named = details.attendees
     if booking.rescheduled_from is None:
         booking.rescheduled_from = details.previous_uid

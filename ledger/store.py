@@ -144,10 +144,8 @@ async def append(connection: Connection, ledger_id: LedgerId, events: Sequence[N
     except asyncpg.PostgresError as error:
         if error.sqlstate != EXPECTED_VERSION_SQLSTATE:
             raise
-        conflicting = next(event for event in events if event.expected_version is not None)
-        raise VersionConflict(
-            conflicting.stream_id, expected=conflicting.expected_version or 0, actual=int(error.detail or 0)
-        ) from error
+        wanted, actual, stream_id = (error.detail or "0 0 a stream").split(" ", 2)
+        raise VersionConflict(stream_id, expected=int(wanted), actual=int(actual)) from error
     return [
         Placed(position=row["event_position"], stream_version=row["event_stream_version"], duplicate=row["duplicate"])
         for row in rows

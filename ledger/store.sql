@@ -17,6 +17,15 @@ SELECT position, digest, recorded_at
 FROM ledger.ledgers
 WHERE ledger_id = $1;
 
+-- name: read_extent
+-- The head, and the last position there is, in one snapshot. $1 ledger_id
+SELECT
+    l.position,
+    l.digest,
+    coalesce((SELECT max(e.position) FROM ledger.events AS e WHERE e.ledger_id = l.ledger_id), 0) AS last_position
+FROM ledger.ledgers AS l
+WHERE l.ledger_id = $1;
+
 -- name: read_log
 -- $1 ledger_id, $2 after this position, $3 at most so many
 SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
@@ -26,10 +35,11 @@ ORDER BY position
 LIMIT $3;
 
 -- name: read_chain
+-- Times as PostgreSQL's own eight bytes, since a changed one may be none that Python can hold.
 -- $1 ledger_id, $2 after this position, $3 at most so many
 SELECT
-    position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata,
-    digest
+    position, stream_id, stream_version, event_id, topic, state, encoding, timestamptz_send(occurred_at) AS occurred_at,
+    timestamptz_send(recorded_at) AS recorded_at, source, metadata, digest
 FROM ledger.events
 WHERE ledger_id = $1 AND position > $2
 ORDER BY position

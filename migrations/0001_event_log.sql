@@ -99,7 +99,8 @@ RETURN int4send(octet_length(convert_to(value, 'UTF8'))) || convert_to(value, 'U
 --
 -- Under the head's lock: event ids already in the log are left out (and answered with the place of the first), the
 -- others get the next positions and stream versions, the chain goes on, one notification goes out. `expected_versions`
--- holds null for "any"; a stream that is elsewhere raises BL001 and nothing is appended.
+-- holds null for "any", else the stream's version right before the event, the batch's earlier ones counted; a stream
+-- that is elsewhere raises BL001 (detail: expected, actual, stream) and nothing is appended.
 CREATE FUNCTION ledger.append_events(
     into_ledger int,
     event_ids uuid[],
@@ -124,20 +125,36 @@ BEGIN
     moment := greatest(clock_timestamp(), head.recorded_at);
 
     IF expected_versions IS NOT NULL THEN
-        SELECT given.stream_id, given.expected, coalesce(max(e.stream_version), 0) AS actual INTO wrong
-        FROM unnest(event_ids, stream_ids, expected_versions) AS given (event_id, stream_id, expected)
-        LEFT JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.stream_id = given.stream_id
-        WHERE given.expected IS NOT NULL
-          AND NOT EXISTS (
-              SELECT FROM ledger.events AS known
-              WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
-          )
-        GROUP BY given.stream_id, given.expected
-        HAVING coalesce(max(e.stream_version), 0) <> given.expected
+        SELECT placed.* INTO wrong
+        FROM (
+            SELECT
+                fresh.stream_id,
+                fresh.expected,
+                fresh.at,
+                coalesce(
+                    (
+                        SELECT max(e.stream_version) FROM ledger.events AS e
+                        WHERE e.ledger_id = into_ledger AND e.stream_id = fresh.stream_id
+                    ),
+                    0
+                ) + row_number() OVER (PARTITION BY fresh.stream_id ORDER BY fresh.at) - 1 AS actual
+            FROM (
+                SELECT DISTINCT ON (given.event_id) given.stream_id, given.expected, given.at
+                FROM unnest(event_ids, stream_ids, expected_versions)
+                    WITH ORDINALITY AS given (event_id, stream_id, expected, at)
+                WHERE NOT EXISTS (
+                    SELECT FROM ledger.events AS known
+                    WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+                )
+                ORDER BY given.event_id, given.at
+            ) AS fresh
+        ) AS placed
+        WHERE placed.expected <> placed.actual
+        ORDER BY placed.at
         LIMIT 1;
         IF FOUND THEN
             RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
-                USING ERRCODE = 'BL001', DETAIL = wrong.actual::text;
+                USING ERRCODE = 'BL001', DETAIL = concat_ws(' ', wrong.expected, wrong.actual, wrong.stream_id);
         END IF;
     END IF;
 

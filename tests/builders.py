@@ -7,14 +7,19 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from uuid import UUID, uuid4
 
 import msgspec
 from hypothesis import strategies as st
 
+from ledger.booking import Booking
 from ledger.calcom.payloads import Attendee, Payload, Wrapper
 from ledger.calcom.triggers import KNOWN_TRIGGERS
-from ledger.store import NewEvent
+from ledger.facts import AnyFact, Dated
+from ledger.filing import Receipt, file_delivery
+from ledger.postgres import Connection
+from ledger.store import Ledger, NewEvent, Placed, append, read_ledgers
 from ledger.vocabulary import LedgerId, StreamId
 
 MAIN = LedgerId(1)
@@ -47,6 +52,63 @@ def new_event(
         metadata=metadata,
         expected_version=expected,
     )
+
+
+def dated(fact: AnyFact, *, at: datetime = NOON, position: int = 1) -> Dated:
+    """The fact in its place; its digest is that of its words and its time."""
+    digest = sha256(repr((fact, at)).encode()).digest()[:16]
+    return Dated(
+        occurred_at=at,
+        rank=fact.rank,
+        digest=digest,
+        position=position,
+        recorded_at=at,
+        trigger=type(fact).__name__,
+        fact=fact,
+    )
+
+
+async def main_ledger(connection: Connection) -> Ledger:
+    return (await read_ledgers(connection))["main"]
+
+
+async def add_ledger(connection: Connection) -> LedgerId:
+    """A second, empty ledger beside the main one."""
+    await connection.execute(
+        """
+        INSERT INTO ledger.ledgers (ledger_id, name, digest, event_id_key)
+        VALUES (2, 'other', sha256('booking-ledger/2'), sha256('key'))
+        """
+    )
+    return LedgerId(2)
+
+
+async def deliver(connection: Connection, *bodies: bytes, received_at: datetime = NOON) -> list[list[Placed]]:
+    """Every body is filed and appended as the webhook route does it; one answer an event, the delivery's first."""
+    ledger = await main_ledger(connection)
+    receipt = Receipt(received_at=received_at)
+    filings = [file_delivery(ledger, body, receipt, fresh_id=uuid4()) for body in bodies]
+    return [await append(connection, ledger.ledger_id, filing.events) for filing in filings]
+
+
+ANSWERS = (
+    *("stream_id", "key", "uid", "number", "ical_uid", "root_uid", "rescheduled_from", "rescheduled_to", "seat_from"),
+    *("title", "description", "event_type", "event_type_number", "start", "end", "location", "meeting_url"),
+    *("host_email", "host_name", "attendees", "left", "absent", "metadata", "seats", "recurring"),
+    *("status", "booking_status", "requested", "payment_initiated", "payment_number", "paid", "explicitly_confirmed"),
+    *("cancellation_reason", "cancelled_by", "reschedule_requested", "rejection_reason", "rescheduled_by", "doubts"),
+    *("started", "started_for", "ended", "ended_for", "no_show", "host_absent", "guests_absent"),
+    *("recording_url", "has_transcript", "first_occurred_at", "last_occurred_at", "last_position"),
+)
+"""What can be read of a booking."""
+
+
+def answers(booking: Booking) -> dict[str, object]:
+    """All that a booking answers, mappings with their order."""
+    read = {name: getattr(booking, name) for name in ANSWERS}
+    statuses = (booking.calendar_status(), booking.calendar_status(confirm_on_accept=True))
+    ordered = {name: list(value.items()) if isinstance(value, Mapping) else value for name, value in read.items()}
+    return {**ordered, "statuses": statuses}
 
 
 def minutes(count: float) -> datetime:

@@ -26,11 +26,30 @@ from ledger.postgres import connect
 pytest.register_assert_rewrite("tests.serving")
 
 from tests.serving import Server, serving  # noqa: E402  # its assertions explain themselves only if it comes after
+from tests.system_lines import table  # noqa: E402
 
 PROCESS = f"test_{os.getpid()}_{uuid.uuid4().hex[:8]}"
 """Test processes may share a cluster, and containers may share a pid."""
 
 _numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--system-lines", action="store_true", help="print which test holds which line of SYSTEMS.md")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `--system-lines`, the table of tests/system_lines.py, with how this run's tests ended."""
+    if not config.getoption("system_lines"):
+        return
+    outcomes: dict[str, set[str]] = {}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            name = report.nodeid.rpartition("::")[2].partition("[")[0]
+            outcomes.setdefault(name, set()).add(outcome)
+    terminalreporter.section("lines of the five systems")
+    for line in table(outcomes):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,29 @@
 -- The schema of a migrated database as pg_dump tells it, for reading and for comparing; nothing runs this file.
 -- A migration changed it on purpose: REFRESH_SCHEMA=1 .venv/bin/pytest tests/test_sql.py
 
+CREATE SCHEMA interop;
+
 CREATE SCHEMA ledger;
 
 CREATE SCHEMA projections;
+
+CREATE FUNCTION interop.refuse_encoding(encoding smallint) RETURNS bytea
+    LANGUAGE plpgsql STABLE
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'a body is stored in encoding %, which SQL cannot read', encoding
+        USING ERRCODE = 'feature_not_supported', HINT = 'Read through PERSISTENCE_MODULE=ledger.interop.';
+END
+$$;
+
+CREATE FUNCTION interop.refuse_write() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'interop.stored_events is for reading: % refused', lower(TG_OP)
+        USING ERRCODE = 'feature_not_supported', HINT = 'Write through PERSISTENCE_MODULE=ledger.interop.';
+END
+$$;
 
 CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
     LANGUAGE plpgsql
@@ -19,20 +39,36 @@ BEGIN
     moment := greatest(clock_timestamp(), head.recorded_at);
 
     IF expected_versions IS NOT NULL THEN
-        SELECT given.stream_id, given.expected, coalesce(max(e.stream_version), 0) AS actual INTO wrong
-        FROM unnest(event_ids, stream_ids, expected_versions) AS given (event_id, stream_id, expected)
-        LEFT JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.stream_id = given.stream_id
-        WHERE given.expected IS NOT NULL
-          AND NOT EXISTS (
-              SELECT FROM ledger.events AS known
-              WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
-          )
-        GROUP BY given.stream_id, given.expected
-        HAVING coalesce(max(e.stream_version), 0) <> given.expected
+        SELECT placed.* INTO wrong
+        FROM (
+            SELECT
+                fresh.stream_id,
+                fresh.expected,
+                fresh.at,
+                coalesce(
+                    (
+                        SELECT max(e.stream_version) FROM ledger.events AS e
+                        WHERE e.ledger_id = into_ledger AND e.stream_id = fresh.stream_id
+                    ),
+                    0
+                ) + row_number() OVER (PARTITION BY fresh.stream_id ORDER BY fresh.at) - 1 AS actual
+            FROM (
+                SELECT DISTINCT ON (given.event_id) given.stream_id, given.expected, given.at
+                FROM unnest(event_ids, stream_ids, expected_versions)
+                    WITH ORDINALITY AS given (event_id, stream_id, expected, at)
+                WHERE NOT EXISTS (
+                    SELECT FROM ledger.events AS known
+                    WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+                )
+                ORDER BY given.event_id, given.at
+            ) AS fresh
+        ) AS placed
+        WHERE placed.expected <> placed.actual
+        ORDER BY placed.at
         LIMIT 1;
         IF FOUND THEN
             RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
-                USING ERRCODE = 'BL001', DETAIL = wrong.actual::text;
+                USING ERRCODE = 'BL001', DETAIL = concat_ws(' ', wrong.expected, wrong.actual, wrong.stream_id);
         END IF;
     END IF;
 
@@ -138,16 +174,13 @@ CREATE AGGREGATE ledger.chain(bytea, bytea) (
     STYPE = bytea
 );
 
-CREATE TABLE ledger.deliveries (
+CREATE TABLE interop.snapshots (
     ledger_id integer NOT NULL,
-    delivery_id uuid NOT NULL,
-    received_at timestamp with time zone NOT NULL,
-    outcome text NOT NULL,
-    reason text,
-    "position" bigint,
-    duration_ms real NOT NULL,
-    CONSTRAINT deliveries_duplicate_has_position CHECK (((outcome = 'duplicate'::text) = ("position" IS NOT NULL))),
-    CONSTRAINT deliveries_outcome_known CHECK ((outcome = ANY (ARRAY['duplicate'::text, 'refused'::text])))
+    recorder text NOT NULL,
+    originator_id text NOT NULL,
+    originator_version bigint NOT NULL,
+    topic text NOT NULL,
+    state bytea NOT NULL
 );
 
 CREATE TABLE ledger.events (
@@ -182,6 +215,41 @@ CREATE TABLE ledger.ledgers (
     CONSTRAINT ledgers_event_id_key_length CHECK ((octet_length(event_id_key) = 32)),
     CONSTRAINT ledgers_name_is_a_slug CHECK ((name ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
     CONSTRAINT ledgers_position_not_negative CHECK (("position" >= 0))
+);
+
+CREATE VIEW interop.stored_events AS
+ SELECT stream_id AS originator_id,
+    stream_version AS originator_version,
+    topic,
+        CASE encoding
+            WHEN 0 THEN state
+            ELSE interop.refuse_encoding(encoding)
+        END AS state,
+    "position" AS notification_id
+   FROM ledger.events e
+  WHERE (ledger_id = ( SELECT l.ledger_id
+           FROM ledger.ledgers l
+          WHERE (l.name = COALESCE(NULLIF(current_setting('booking_ledger.ledger'::text, true), ''::text), 'main'::text))));
+
+COMMENT ON VIEW interop.stored_events IS 'The log of one ledger in the column names of the eventsourcing library; read-only.';
+
+CREATE TABLE interop.tracking (
+    ledger_id integer NOT NULL,
+    recorder text NOT NULL,
+    application_name text NOT NULL,
+    notification_id bigint NOT NULL
+);
+
+CREATE TABLE ledger.deliveries (
+    ledger_id integer NOT NULL,
+    delivery_id uuid NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    "position" bigint,
+    duration_ms real NOT NULL,
+    CONSTRAINT deliveries_duplicate_has_position CHECK (((outcome = 'duplicate'::text) = ("position" IS NOT NULL))),
+    CONSTRAINT deliveries_outcome_known CHECK ((outcome = ANY (ARRAY['duplicate'::text, 'refused'::text])))
 );
 
 CREATE TABLE ledger.schema_migrations (
@@ -487,6 +555,12 @@ UNION ALL
 
 COMMENT ON VIEW public.webhook_logs IS 'One row per delivery: recorded, repeated or refused. Refused ones without their body.';
 
+ALTER TABLE ONLY interop.snapshots
+    ADD CONSTRAINT snapshots_pkey PRIMARY KEY (ledger_id, recorder, originator_id, originator_version);
+
+ALTER TABLE ONLY interop.tracking
+    ADD CONSTRAINT tracking_pkey PRIMARY KEY (ledger_id, recorder, application_name);
+
 ALTER TABLE ONLY ledger.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (ledger_id, delivery_id);
 
@@ -544,6 +618,8 @@ CREATE INDEX calendar_events_1_by_root ON projections.calendar_events_1 USING bt
 CREATE INDEX calendar_events_1_by_start ON projections.calendar_events_1 USING btree (ledger_id, start_time, cal_com_event_id);
 
 CREATE INDEX webhook_logs_1_by_created ON projections.webhook_logs_1 USING btree (created_at DESC);
+
+CREATE TRIGGER stored_events_read_only INSTEAD OF INSERT OR DELETE OR UPDATE ON interop.stored_events FOR EACH ROW EXECUTE FUNCTION interop.refuse_write();
 
 CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.events FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 

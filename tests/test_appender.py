@@ -15,8 +15,8 @@ from ledger.appender import BATCH_EVENTS_MAX, Appender
 from ledger.errors import AppenderFull, StoreUnavailable, VersionConflict
 from ledger.postgres import connect, open_pool
 from ledger.store import Placed, append, read_log
-from ledger.vocabulary import LedgerId, Position
-from tests.builders import MAIN, new_event
+from ledger.vocabulary import Position
+from tests.builders import MAIN, SMALL_BODY, add_ledger, new_event
 
 CALLERS = 50
 APPENDS_EACH = 40
@@ -41,11 +41,16 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
 
 async def turns(count: int = 20) -> None:
     """The event loop has gone round, so that whoever could go on has done so."""
-    ready = asyncio.get_running_loop()
     for _ in range(count):
-        turned = ready.create_future()
-        ready.call_soon(turned.set_result, None)
-        await turned
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def head_locked(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Somebody else is appending (position 1, in an empty log): whoever comes later waits for the end of the block."""
+    async with connection.transaction():
+        await append(connection, MAIN, [new_event()])
+        yield
 
 
 # Everybody is answered
@@ -89,16 +94,9 @@ async def test_a_batch_has_a_bound_which_one_caller_alone_may_pass(
 
 
 async def test_every_ledger_gets_its_own_events(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
-    await connection.execute(
-        """
-        INSERT INTO ledger.ledgers (ledger_id, name, digest, event_id_key)
-        VALUES (2, 'other', sha256('booking-ledger/2'), sha256('key'))
-        """
-    )
+    ledgers = [MAIN, await add_ledger(connection)]
     async with Appender(pool).running() as appender:
-        answers = await asyncio.gather(
-            *(appender.append(LedgerId(1 + number % 2), [new_event()]) for number in range(100))
-        )
+        answers = await asyncio.gather(*(appender.append(ledgers[number % 2], [new_event()]) for number in range(100)))
     assert sorted(placed[0].position for placed in answers[::2]) == list(range(1, 51))
     assert sorted(placed[0].position for placed in answers[1::2]) == list(range(1, 51))
 
@@ -167,32 +165,33 @@ async def test_a_caller_who_gives_up_harms_nobody(pool: asyncpg.Pool, connection
 # The queue has a bound
 
 
+@pytest.mark.parametrize("bound", ["events", "bytes"])
 async def test_callers_wait_while_the_queue_is_full_and_then_go_in(
-    pool: asyncpg.Pool, connection: asyncpg.Connection
+    pool: asyncpg.Pool, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    appender = Appender(pool, queue_events_max=10)
-    async with connection.transaction(), appender.running():
-        await append(connection, MAIN, [new_event()])  # the head is locked until the end of this transaction
-        callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(100)]
-        await turns()
-        assert not any(caller.done() for caller in callers)
-        await connection.execute("COMMIT")
-        answers = await asyncio.gather(*callers)
-        await connection.execute("BEGIN")
-    assert sorted(placed[0].position for placed in answers) == list(range(2, 102))
+    monkeypatch.setattr(appender_module, "QUEUE_BYTES_MAX", 10 * len(SMALL_BODY) if bound == "bytes" else 10**9)
+    async with Appender(pool, queue_events_max=10 if bound == "events" else 10**9).running() as appender:
+        async with head_locked(connection):
+            first = asyncio.create_task(appender.append(MAIN, [new_event()]))
+            await turns()
+            callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(100)]
+            await turns()
+            assert not any(caller.done() for caller in (first, *callers))
+        answers = await asyncio.gather(first, *callers)
+    assert sorted(placed[0].position for placed in answers) == list(range(2, 103))
+    transactions = await connection.fetch("SELECT count(*) FROM ledger.events GROUP BY recorded_at")
+    assert max(row["count"] for row in transactions) <= 10
 
 
 async def test_past_the_time_a_waiting_caller_is_told_that_the_queue_is_full(
     pool: asyncpg.Pool, connection: asyncpg.Connection
 ) -> None:
-    appender = Appender(pool, queue_events_max=1, wait_seconds_max=0.05)
-    async with appender.running():
-        async with connection.transaction():
-            await append(connection, MAIN, [new_event()])
+    async with Appender(pool, queue_events_max=1, wait_seconds_max=0.05).running() as appender:
+        async with head_locked(connection):
             on_its_way = asyncio.create_task(appender.append(MAIN, [new_event()]))
             await turns()
             queued = asyncio.create_task(appender.append(MAIN, [new_event()]))
-            await turns(1)
+            await turns()
             with pytest.raises(AppenderFull, match=r"0\.05 s"):
                 await appender.append(MAIN, [new_event()])
         assert [(await caller)[0].position for caller in (on_its_way, queued)] == [2, 3]
@@ -202,17 +201,15 @@ async def test_past_the_time_a_waiting_caller_is_told_that_the_queue_is_full(
 async def test_a_caller_who_gives_up_waiting_for_room_leaves_it_to_the_others(
     pool: asyncpg.Pool, connection: asyncpg.Connection
 ) -> None:
-    appender = Appender(pool, queue_events_max=2)
-    async with appender.running():
-        async with connection.transaction():
-            await append(connection, MAIN, [new_event()])
+    async with Appender(pool, queue_events_max=2).running() as appender:
+        async with head_locked(connection):
             callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(20)]
             await turns()
             for caller in callers[10:15]:
                 caller.cancel()
             await turns()
         answers = await asyncio.gather(*callers, return_exceptions=True)
-    assert sum(isinstance(answer, list) for answer in answers) == 15
+    assert [isinstance(answer, list) for answer in answers] == [True] * 10 + [False] * 5 + [True] * 5
 
 
 # Closing
@@ -231,13 +228,9 @@ async def test_what_is_queued_is_written_before_closing_is_over(
 async def test_closing_answers_those_who_still_wait_for_room(
     pool: asyncpg.Pool, connection: asyncpg.Connection
 ) -> None:
-    async with connection.transaction():
-        await append(connection, MAIN, [new_event()])
-        async with Appender(pool, queue_events_max=2).running() as appender:
-            callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(10)]
-            await turns()
-            await connection.execute("COMMIT")
-        await connection.execute("BEGIN")
+    async with Appender(pool, queue_events_max=2).running() as appender, head_locked(connection):
+        callers = [asyncio.create_task(appender.append(MAIN, [new_event()])) for _ in range(10)]
+        await turns()
     async with asyncio.timeout(ANSWER_SECONDS_MAX / 10):
         answers = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(answer, (list, StoreUnavailable)) for answer in answers)

@@ -14,9 +14,18 @@ import pytest
 
 from ledger.errors import VersionConflict
 from ledger.postgres import Connection, connect
-from ledger.store import NOTIFY_CHANNEL, append, read_head, read_ledgers, read_log, read_stream, read_streams
-from ledger.vocabulary import LedgerId, Position, StreamId
-from tests.builders import MAIN, NOON, new_event
+from ledger.store import (
+    NOTIFY_CHANNEL,
+    append,
+    read_head,
+    read_ledgers,
+    read_log,
+    read_position_as_of,
+    read_stream,
+    read_streams,
+)
+from ledger.vocabulary import Position, StreamId
+from tests.builders import MAIN, NOON, add_ledger, new_event
 
 START = Position(0)
 POLLS_MAX = 10_000
@@ -52,13 +61,7 @@ async def test_every_stream_counts_its_own_versions_from_one(connection: asyncpg
 
 
 async def test_every_ledger_counts_alone(connection: asyncpg.Connection) -> None:
-    other = LedgerId(2)
-    await connection.execute(
-        """
-        INSERT INTO ledger.ledgers (ledger_id, name, digest, event_id_key)
-        VALUES (2, 'other', sha256('booking-ledger/2'), sha256('key'))
-        """
-    )
+    other = await add_ledger(connection)
     event = new_event()
     [here] = await append(connection, MAIN, [event])
     [there] = await append(connection, other, [event])
@@ -72,12 +75,7 @@ async def test_what_comes_out_is_what_came_in(connection: asyncpg.Connection, bo
     event = new_event("booking-ё🐾", body=body, metadata='{"version": "2021-10-20"}', occurred_at=NOON)
     await append(connection, MAIN, [event])
     [read] = await read_log(connection, MAIN, after=START, events_max=10)
-    assert (read.event_id, read.stream_id, read.topic, read.body) == (
-        event.event_id,
-        event.stream_id,
-        event.topic,
-        body,
-    )
+    assert (read.event_id, read.stream_id, read.body) == (event.event_id, event.stream_id, body)
     assert (read.occurred_at, read.source, read.metadata) == (NOON, "webhook", '{"version": "2021-10-20"}')
 
 
@@ -309,6 +307,16 @@ async def test_a_whole_stream_is_read_in_order_of_version(connection: asyncpg.Co
     whole = await read_stream(connection, MAIN, StreamId("booking-a"))
     assert [(event.stream_version, event.position) for event in whole] == [(1, 1), (2, 3)]
     assert await read_stream(connection, MAIN, StreamId("booking-z")) == []
+
+
+async def test_the_position_at_a_moment_is_the_last_recorded_until_then(connection: asyncpg.Connection) -> None:
+    for _ in range(5):
+        await append(connection, MAIN, [new_event(), new_event()])
+    recorded = {
+        event.recorded_at: event.position for event in await read_log(connection, MAIN, after=START, events_max=99)
+    }
+    assert [await read_position_as_of(connection, MAIN, moment) for moment in recorded] == [2, 4, 6, 8, 10]
+    assert await read_position_as_of(connection, MAIN, min(recorded) - timedelta(microseconds=1)) == 0
 
 
 # Hazard: a reader that follows positions passes over what commits late

@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import FieldInfo
 
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""Instants outside are nobody's meeting; at the edges of the calendar Postgres and Python no longer agree."""
+
 
 class Unreadable(Exception):
     """The bytes are not JSON that can be read; `str(error)` says why."""
@@ -244,10 +248,11 @@ def read_instant(text: object) -> datetime | None:
 
 
 def in_utc(moment: datetime | None) -> datetime | None:
-    """The same instant in UTC; None where there is none, or it lies outside the years 1 to 9999."""
-    if moment is None or moment.tzinfo is UTC:
-        return moment
+    """The same instant in UTC; None where there is none, or none that a calendar can have (`EARLIEST`, `LATEST`)."""
+    if moment is None:
+        return None
     try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        instant = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:
         return None
+    return instant if EARLIEST <= instant <= LATEST else None

@@ -1,0 +1,119 @@
+"""Alive and ready, as load balancers and supervisors ask it, and how a server stops."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import httpx
+
+from tests.builders import webhook
+from tests.serving import (
+    KEY,
+    SECRET,
+    WEBHOOK,
+    Server,
+    connected,
+    deliver_all,
+    postgres_away,
+    serving,
+    signed,
+    speaking_to,
+    until,
+)
+
+CONNECTIONS_LOST = 60
+
+
+async def test_a_server_that_would_record_a_webhook_is_ready(shared_server: Server) -> None:
+    async with speaking_to(shared_server, key=None) as http:
+        alive, ready = await http.get("/livez"), await http.get("/readyz")
+    assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
+    assert ready.status_code == 200
+    assert ready.json() == {"status": "ready", "checks": {"database": True, "webhook_secret": True}}
+
+
+async def test_a_server_without_a_secret_is_alive_and_not_ready(durable_database: str, tmp_path: Path) -> None:
+    with serving(durable_database, tmp_path, CAL_COM_WEBHOOK_SECRET="") as server:
+        async with speaking_to(server, key=None) as http:
+            assert (await http.get("/livez")).status_code == 200
+            ready = await http.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json() == {"status": "not ready", "checks": {"database": True, "webhook_secret": False}}
+        assert "Set CAL_COM_WEBHOOK_SECRET" in server.printed()
+
+
+async def test_a_server_is_not_ready_while_postgres_is_away_and_ready_again_after(
+    durable_cluster: str, durable_database: str, tmp_path: Path
+) -> None:
+    with serving(durable_database, tmp_path) as server:
+        async with speaking_to(server, key=None) as http, connected(durable_cluster) as admin:
+            async with postgres_away(admin, durable_database):
+                away = await http.get("/readyz")
+                assert away.status_code == 503
+                assert away.json() == {"status": "not ready", "checks": {"database": False, "webhook_secret": True}}
+                assert (await http.get("/livez")).status_code == 200
+
+            async def is_ready() -> bool:
+                return (await http.get("/readyz")).status_code == 200
+
+            await until(is_ready)
+
+
+async def test_readiness_is_yes_or_no_however_connections_die(durable_database: str, tmp_path: Path) -> None:
+    seen = set()
+    with serving(durable_database, tmp_path) as server:
+        async with speaking_to(server, key=None) as http, connected(server.dsn) as admin:
+            for _ in range(CONNECTIONS_LOST):
+                killing = admin.execute(
+                    """
+                    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    """
+                )
+                answers = await asyncio.gather(http.get("/readyz"), killing, http.get("/readyz"))
+                seen |= {answer.status_code for answer in answers if isinstance(answer, httpx.Response)}
+    assert 200 in seen
+    assert seen <= {200, 503}
+
+
+async def test_health_tells_a_stranger_no_version_name_or_secret(shared_server: Server) -> None:
+    async with speaking_to(shared_server, key=None) as http:
+        for path in ("/livez", "/readyz", WEBHOOK):
+            answer = await http.get(path)
+            told = f"{answer.headers} {answer.text}"
+            assert [word for word in (KEY, SECRET, "uvicorn", "litestar", "ostgre") if word in told.lower()] == []
+
+
+# Stopping
+
+
+async def test_a_server_told_to_stop_finishes_what_it_has_begun(server: Server) -> None:
+    body = webhook("BOOKING_CREATED", {"uid": "last"})
+    headers = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
+    request = f"POST {WEBHOOK} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(request.encode() + body[:10])
+        await writer.drain()
+        async with speaking_to(server, key=None) as http:  # by then the server has begun with the other one
+            assert (await http.get("/livez")).status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        writer.write(body[10:])
+        await writer.drain()
+        answer = await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert server.process.wait(20) in (0, -signal.SIGTERM)
+    async with connected(server.dsn) as connection:
+        assert await connection.fetchval("SELECT state FROM ledger.events") == body
+
+
+async def test_what_was_refused_just_before_the_end_is_in_the_logs_too(server: Server) -> None:
+    async with speaking_to(server, key=None) as http:
+        await deliver_all(http, webhook("PING", {}))
+        assert (await http.post(WEBHOOK, content=b"{}")).status_code == 401
+    server.stop()
+    async with connected(server.dsn) as connection:
+        assert await connection.fetchval("SELECT reason FROM ledger.deliveries") == "missing"

@@ -1,0 +1,394 @@
+"""The runner on a real database: every event once, whatever dies; what is the event's fault is parked, nothing else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from random import Random
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from api.simulator.traffic import simulate
+from ledger.postgres import Connection, open_pool
+from projections import runner as runner_module
+from projections.catalogue import CATALOGUE
+from projections.projection import Page, Projection
+from projections.runner import ATTEMPTS_MAX, POLL_SECONDS_MAX, Runner
+from tests.builders import NOON, minutes, people, webhook
+from tests.serving import connected, file, parked, until, until_current
+
+NOW = datetime(2026, 11, 20, 13, 20, tzinfo=UTC)
+PAGE_EVENTS = 7
+BOOKINGS = 120
+KILLS = 40
+QUERIES_BEFORE_KILL_MAX = 40
+DAWDLING_QUERIES = 20
+FAILURES = 4
+"""More than a runner tries an event before it parks it."""
+
+Trouble = Callable[[Connection], Awaitable[object]]
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    opened = await open_pool(database)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "PAGE_EVENTS_MAX", PAGE_EVENTS)
+
+
+def traffic() -> list[bytes]:
+    return [delivery.body for delivery in simulate(seed=2, now=NOW, bookings=BOOKINGS, secret=b"s")]
+
+
+async def tally_of(connection: asyncpg.Connection, *, begun: asyncio.Event | None = None) -> Projection:
+    """A projection that forgives nothing: each event that it is given adds a row, and nothing makes rows unique.
+
+    It says when it has begun, and dawdles between its rows and the end of the transaction.
+    """
+    await connection.execute("CREATE TABLE tally (position bigint)")
+
+    async def apply(inside: Connection, page: Page) -> None:
+        if begun is not None:
+            begun.set()
+        await inside.execute("INSERT INTO tally SELECT unnest($1::bigint[])", [event.position for event in page.events])
+        for _ in range(DAWDLING_QUERIES):
+            await inside.fetchval("SELECT true")
+
+    return Projection(name="tally", generation=1, apply=apply)
+
+
+async def tallied(connection: asyncpg.Connection) -> list[int]:
+    return [row["position"] for row in await connection.fetch("SELECT position FROM tally ORDER BY position")]
+
+
+async def read_models(connection: asyncpg.Connection) -> list[list[str]]:
+    """Every row of every read model as text, but for when it was written."""
+    found = (
+        await connection.fetch("SELECT (to_jsonb(t) - 'synced_at')::text FROM calendar_events AS t ORDER BY 1"),
+        await connection.fetch("SELECT to_jsonb(t)::text FROM booking_attendees AS t ORDER BY 1"),
+        await connection.fetch("SELECT to_jsonb(t)::text FROM webhook_logs AS t ORDER BY 1"),
+    )
+    return [[row[0] for row in rows] for rows in found]
+
+
+async def assert_every_event_once(connection: asyncpg.Connection, pool: asyncpg.Pool, dsn: str) -> None:
+    """The tally has each position once, and the read models are what one undisturbed runner makes of the log."""
+    head = await connection.fetchval("SELECT position FROM ledger.ledgers")
+    assert await tallied(connection) == list(range(1, head + 1))
+    assert await parked(connection) == []
+    disturbed = await read_models(connection)
+    assert all(disturbed)
+    await connection.execute(
+        """
+        TRUNCATE projections.calendar_events_1, projections.booking_attendees_1, projections.webhook_logs_1;
+        UPDATE projections.checkpoints SET position = 0 WHERE projection <> 'tally';
+        """
+    )
+    await Runner(pool, dsn).catch_up()
+    assert await read_models(connection) == disturbed
+
+
+# Every event once
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_two_runners_on_one_database_give_every_row_once(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    catalogue = (*CATALOGUE, await tally_of(connection))
+    bodies = traffic()
+    half = len(bodies) // 2
+    await file(connection, *bodies[:half])
+    async with contextlib.AsyncExitStack() as stack:
+        for one in (pool, await stack.enter_async_context(await open_pool(database))):
+            await stack.enter_async_context(Runner(one, database, catalogue=catalogue).running())
+        for body in bodies[half:]:
+            await file(connection, body)
+        await until_current(connection)
+    await assert_every_event_once(connection, pool, database)
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_crash_between_rows_and_checkpoint_repeats_nothing(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    """All backends are terminated around the moment at which rows are written, again and again."""
+    begun = asyncio.Event()
+    catalogue = (*CATALOGUE, await tally_of(connection, begun=begun))
+    runner = Runner(pool, database, catalogue=catalogue)
+    await file(connection, *traffic())
+    interrupted = 0
+    killing = asyncio.create_task(kill_backends(database, begun, spared=connection.get_server_pid()))
+    while not killing.done():
+        try:
+            if not await runner.catch_up():
+                await file(connection, webhook("PING", {}, at=None))
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+            interrupted += 1
+    await killing
+    assert interrupted > KILLS // 4
+    async with await open_pool(database) as calm:
+        await Runner(calm, database, catalogue=catalogue).catch_up()
+        await assert_every_event_once(connection, calm, database)
+
+
+async def kill_backends(dsn: str, begun: asyncio.Event, *, spared: int) -> None:
+    """So many times, some moments after something has begun: every backend of the database has been terminated."""
+    rng = Random(3)
+    async with connected(dsn) as admin:
+        for _ in range(KILLS):
+            begun.clear()
+            await begun.wait()
+            for _ in range(rng.randrange(QUERIES_BEFORE_KILL_MAX)):
+                await admin.fetchval("SELECT true")
+            await admin.execute(
+                """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> ALL($1)
+                """,
+                [admin.get_server_pid(), spared],
+            )
+
+
+async def test_a_new_read_model_is_filled_from_the_beginning_while_the_others_stay(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    await file(connection, *traffic()[:50])
+    await Runner(pool, database).catch_up()
+    before = await read_models(connection)
+    await Runner(pool, database, catalogue=(*CATALOGUE, await tally_of(connection))).catch_up()
+    assert await read_models(connection) == before
+    await assert_every_event_once(connection, pool, database)
+
+
+# Waking up
+
+
+async def test_a_runner_whose_listener_was_killed_is_current_within_its_poll_interval_and_a_second(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    listeners = "FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'listen %'"
+
+    async def is_listening() -> bool:
+        return bool(await connection.fetchval(f"SELECT count(*) {listeners}"))  # a text of ours
+
+    async with Runner(pool, database).running():
+        for number in range(3):
+            await until(is_listening)
+            await connection.fetch(f"SELECT pg_terminate_backend(pid, 5000) {listeners}")
+            await file(connection, webhook("BOOKING_CREATED", {"uid": f"booking-{number}"}))
+            await until_current(connection, seconds=POLL_SECONDS_MAX + 1)
+            assert await connection.fetchval("SELECT count(*) FROM calendar_events") == number + 1
+
+
+async def test_a_runner_that_can_never_listen_is_current_within_its_poll_interval_and_a_second(
+    connection: asyncpg.Connection, pool: asyncpg.Pool
+) -> None:
+    async with Runner(pool, "postgresql://nobody@127.0.0.1:1/nowhere").running():
+        for number in range(3):
+            await file(connection, webhook("BOOKING_CREATED", {"uid": f"booking-{number}"}))
+            await until_current(connection, seconds=POLL_SECONDS_MAX + 1)
+            assert await connection.fetchval("SELECT count(*) FROM calendar_events") == number + 1
+
+
+async def test_a_notification_wakes_a_runner_that_would_look_in_an_hour(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    async with Runner(pool, database, poll_seconds_max=3_600).running():
+        for number in range(3):
+            await file(connection, webhook("BOOKING_CREATED", {"uid": f"booking-{number}"}))
+            await until_current(connection)
+    assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 3
+
+
+# Whose fault it is
+
+
+def failing_at(stream: str, trouble: Trouble, *, failures: float = float("inf")) -> tuple[Projection, list[int]]:
+    """A projection in trouble whenever a page has this stream, so many times; and the sizes of those pages."""
+    pages: list[int] = []
+
+    async def apply(inside: Connection, page: Page) -> None:
+        if stream in {event.stream_id for event in page.events} and len(pages) < failures:
+            pages.append(len(page.events))
+            await trouble(inside)
+        await inside.execute("INSERT INTO tally SELECT unnest($1::bigint[])", [event.position for event in page.events])
+
+    return Projection(name="picky", generation=1, apply=apply), pages
+
+
+def raising(error: Exception) -> Trouble:
+    async def trouble(_: Connection) -> object:
+        raise error
+
+    return trouble
+
+
+def running(statement: str, *values: object) -> Trouble:
+    async def trouble(inside: Connection) -> object:
+        return await inside.execute(statement, *values)
+
+    return trouble
+
+
+THREE = tuple(webhook("BOOKING_CREATED", {"uid": uid}) for uid in ("good", "poison", "fine"))
+
+POISON: dict[str, Trouble] = {
+    "an error in our code": raising(ValueError("no\x00pe " + "x" * 10_000)),
+    "a value that Postgres refuses": running("SELECT 1 / 0"),
+    "a rule of the table": running("INSERT INTO projections.checkpoints VALUES ('x', 1, 1, -1)"),
+    "a value that does not fit its type": running("SELECT $1::int", 2**40),
+    "text that no encoding has": running("SELECT $1::text", "\ud800"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+async def test_an_event_that_cannot_be_applied_is_parked_with_its_error_and_the_others_go_on(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, name: str
+) -> None:
+    await tally_of(connection)
+    picky, pages = failing_at("booking-poison", POISON[name])
+    await file(connection, *THREE)
+    async with asyncio.timeout(10):
+        await Runner(pool, database, catalogue=(*CATALOGUE, picky)).catch_up()
+    assert pages == [3, *[1] * ATTEMPTS_MAX], "in company once, then alone"
+    [told] = await parked(connection)
+    assert told.startswith("picky 2 ")
+    assert len(told) < 1_000
+    row = await connection.fetchrow("SELECT stream_id, attempts FROM projections.parked_events")
+    assert row is not None
+    assert tuple(row) == ("booking-poison", ATTEMPTS_MAX)
+    assert await tallied(connection) == [1, 3]
+    status = await connection.fetch("SELECT projection, lag_events, parked FROM projection_status ORDER BY parked")
+    assert [row["lag_events"] for row in status] == [0] * 4
+    assert [row["parked"] for row in status] == [0, 0, 0, 1]
+    assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 3
+
+
+TROUBLE: dict[str, Trouble] = {
+    "a deadlock": raising(asyncpg.DeadlockDetectedError("x")),
+    "a serialization failure": raising(asyncpg.SerializationError("x")),
+    "a statement that took too long": raising(asyncpg.QueryCanceledError("x")),
+    "a lock that took too long": raising(asyncpg.LockNotAvailableError("x")),
+    "a shutdown": raising(asyncpg.AdminShutdownError("x")),
+    "a full disk": raising(asyncpg.DiskFullError("x")),
+    "no memory": raising(asyncpg.OutOfMemoryError("x")),
+    "too many connections": raising(asyncpg.TooManyConnectionsError("x")),
+    "a lost connection": raising(asyncpg.ConnectionDoesNotExistError("x")),
+    "a reset connection": raising(ConnectionResetError()),
+    "no answer": raising(TimeoutError()),
+    "a standby": raising(asyncpg.ReadOnlySQLTransactionError("x")),
+    "a disk that cannot be read": raising(asyncpg.PostgresIOError("x")),
+    "a damaged page": raising(asyncpg.DataCorruptedError("x")),
+    "a table that is not there": running("SELECT FROM nowhere"),
+    "a right that is missing": raising(asyncpg.InsufficientPrivilegeError("x")),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+async def test_trouble_of_the_database_is_no_events_fault_and_passes(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, name: str
+) -> None:
+    await tally_of(connection)
+    picky, pages = failing_at("booking-poison", TROUBLE[name], failures=FAILURES)
+    await file(connection, *THREE)
+    async with Runner(pool, database, catalogue=(*CATALOGUE, picky), poll_seconds_max=0.01).running():
+        await until_current(connection)
+    assert await parked(connection) == []
+    assert pages == [3] * FAILURES
+    assert await tallied(connection) == [1, 2, 3]
+
+
+async def test_a_table_that_somebody_locks_is_waited_for(connection: asyncpg.Connection, database: str) -> None:
+    await file(connection, *THREE)
+    impatient = asyncpg.create_pool(database, min_size=1, max_size=2, server_settings={"lock_timeout": "20"})
+    async with impatient as pool:
+        runner = Runner(pool, database)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE projections.calendar_events_1 IN ACCESS EXCLUSIVE MODE")
+            for _ in range(ATTEMPTS_MAX + 1):
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    await runner.catch_up()
+        await runner.catch_up()
+    assert await parked(connection) == []
+    assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 3
+
+
+# Bookings that are first, or later, known by their number alone
+
+
+def by_number(trigger: str, *, at: datetime, **fields: object) -> bytes:
+    return webhook(trigger, {"bookingId": 7, **fields}, at=at)
+
+
+WITH_UID = webhook("BOOKING_CREATED", {"uid": "u", "bookingId": 7, "attendees": people("ada@example.com")}, at=NOON)
+BY_NUMBER = by_number("BOOKING_CANCELLED", at=minutes(5), cancellationReason="Rain", attendees=people("b@example.com"))
+
+
+async def keys(connection: asyncpg.Connection) -> tuple[list[str], list[tuple[str, str]]]:
+    bookings = await connection.fetch("SELECT cal_com_event_id FROM calendar_events ORDER BY 1")
+    attendees = await connection.fetch("SELECT uid, email FROM booking_attendees ORDER BY 1, 2")
+    return [row[0] for row in bookings], [(row[0], row[1]) for row in attendees]
+
+
+@pytest.mark.parametrize("bodies", [(WITH_UID, BY_NUMBER), (BY_NUMBER, WITH_UID)], ids=["uid first", "number first"])
+@pytest.mark.parametrize("pages", [1, 2])
+async def test_a_body_that_knows_only_the_number_joins_the_booking_with_the_uid(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, bodies: Sequence[bytes], pages: int
+) -> None:
+    runner = Runner(pool, database)
+    for page in [bodies] if pages == 1 else [[body] for body in bodies]:
+        await file(connection, *page)
+        await runner.catch_up()
+    assert await keys(connection) == (["u"], [("u", "b@example.com")])
+    row = await connection.fetchrow("SELECT status, cancellation_reason, booking_number FROM calendar_events")
+    assert row is not None
+    assert tuple(row) == ("cancelled", "Rain", 7)
+
+
+async def test_a_booking_known_by_its_number_alone_has_a_row_under_it_until_its_uid_comes(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    runner = Runner(pool, database)
+    await file(connection, BY_NUMBER, by_number("BOOKING_CREATED", at=NOON))
+    await runner.catch_up()
+    assert await keys(connection) == (["7"], [("7", "b@example.com")])
+    await file(connection, webhook("BOOKING_CREATED", {"uid": "u"}, at=NOON))
+    await runner.catch_up()
+    assert (await keys(connection))[0] == ["7", "u"], "nothing says yet that they are one"
+    await file(connection, webhook("BOOKING_RESCHEDULED", {"uid": "v", "rescheduleUid": "u"}, at=minutes(1)), WITH_UID)
+    await runner.catch_up()
+    bookings, attendees = await keys(connection)
+    assert bookings == ["u", "v"]
+    assert {uid for uid, _ in attendees} == {"u"}
+
+
+async def test_a_late_fact_is_folded_in_where_it_belongs(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    runner = Runner(pool, database)
+    told = []
+    for trigger, at in (
+        ("BOOKING_CANCELLED", 30),
+        ("BOOKING_CREATED", 20),
+        ("BOOKING_CREATED", 40),
+        ("BOOKING_REJECTED", 10),
+    ):
+        await file(connection, webhook(trigger, {"uid": "late", "title": f"at {at}"}, at=minutes(at)))
+        await runner.catch_up()
+        row = await connection.fetchrow("SELECT status, title, created_at, updated_at FROM calendar_events")
+        assert row is not None
+        told.append(tuple(row))
+    assert told == [
+        ("cancelled", "at 30", minutes(30), minutes(30)),
+        ("cancelled", "at 30", minutes(20), minutes(30)),
+        ("scheduled", "at 40", minutes(20), minutes(40)),
+        ("scheduled", "at 40", minutes(10), minutes(40)),
+    ]
