@@ -8,10 +8,10 @@ from typing import Annotated, Any, get_args
 import msgspec
 from litestar import Request, get
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from api.composition import Running
-from ledger.calcom.payloads import read_instant
+from ledger.calcom.payloads import in_utc, read_instant
 from ledger.errors import BadParameter, NotFound
 from ledger.store import Ledger
 from ledger.vocabulary import MAIN_LEDGER_NAME, CalendarStatus
@@ -23,7 +23,7 @@ PAGE_ROWS_DEFAULT = 50
 PAGE_ROWS_MAX = 500
 METADATA_PREFIX = "metadata."
 
-Text = Annotated[str | None, Parameter(max_length=200)]
+Text = Annotated[str | None, QueryParameter(max_length=200)]
 
 
 class BookingPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,24 +44,28 @@ async def get_bookings(
     request: Request[Any, Any, Any],
     state: State,
     status: Annotated[
-        str | None, Parameter(description="One or several of the status words, separated by commas.")
+        str | None, QueryParameter(description="One or several of the status words, separated by commas.")
     ] = None,
-    starts_from: Annotated[str | None, Parameter(query="from", description="Start at or after, ISO 8601.")] = None,
-    starts_before: Annotated[str | None, Parameter(query="to", description="Start before, ISO 8601.")] = None,
+    starts_from: Annotated[str | None, QueryParameter(name="from", description="Start at or after, ISO 8601.")] = None,
+    starts_before: Annotated[str | None, QueryParameter(name="to", description="Start before, ISO 8601.")] = None,
     attendee: Text = None,
     host: Text = None,
     event_type: Text = None,
     client: Text = None,
     pet: Text = None,
     salon: Text = None,
-    text: Annotated[str | None, Parameter(max_length=200, description="In title, description or attendees.")] = None,
+    text: Annotated[
+        str | None, QueryParameter(max_length=200, description="In title, description or attendees.")
+    ] = None,
     name: Annotated[
         str | None,
-        Parameter(max_length=200, description="Any name: uid, number, calendar id, attendee, metadata value."),
+        QueryParameter(max_length=200, description="Any name: uid, number, calendar id, attendee, metadata value."),
     ] = None,
-    as_of: Annotated[str | None, Parameter(description="As it was recorded at this moment, ISO 8601.")] = None,
-    cursor: Annotated[str | None, Parameter(max_length=1000, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Parameter(ge=1, le=PAGE_ROWS_MAX)] = PAGE_ROWS_DEFAULT,
+    as_of: Annotated[str | None, QueryParameter(description="As it was recorded at this moment, ISO 8601.")] = None,
+    cursor: Annotated[
+        str | None, QueryParameter(max_length=1000, description="`next_cursor` of the page before.")
+    ] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_ROWS_MAX)] = PAGE_ROWS_DEFAULT,
     ledger: Text = None,
 ) -> BookingPage:
     """Also `metadata.<key>=<value>`, any number of times."""
@@ -100,13 +104,13 @@ async def get_bookings(
     return BookingPage(bookings=page, next_cursor=_write_cursor(page[-1]) if len(rows) > limit else None)
 
 
-AsOf = Annotated[str | None, Parameter(description="What had been recorded by then, ISO 8601.")]
-ValidAt = Annotated[str | None, Parameter(description="What had happened by then, ISO 8601.")]
+AsOf = Annotated[str | None, QueryParameter(description="What had been recorded by then, ISO 8601.")]
+ValidAt = Annotated[str | None, QueryParameter(description="What had happened by then, ISO 8601.")]
 
 
 @get("/api/bookings/{uid:str}", summary="One booking")
 async def get_booking(
-    state: State, uid: str, as_of: AsOf = None, valid_at: ValidAt = None, ledger: Text = None
+    state: State, uid: FromPath[str], as_of: AsOf = None, valid_at: ValidAt = None, ledger: Text = None
 ) -> FoundBooking:
     """By any uid of its chain, Cal.com's number or the calendar id: what stands now, straight from the log."""
     running: Running = state.running
@@ -114,7 +118,7 @@ async def get_booking(
         return await find_booking(
             connection,
             _ledger(running, ledger),
-            _name(uid),
+            uid,
             moment=Moment(as_of=_moment("as_of", as_of), valid_at=_moment("valid_at", valid_at)),
             confirm_on_accept=running.settings.confirm_on_accept,
         )
@@ -122,7 +126,7 @@ async def get_booking(
 
 @get("/api/bookings/{uid:str}/history", summary="A booking's history")
 async def get_booking_history(
-    state: State, uid: str, as_of: AsOf = None, valid_at: ValidAt = None, ledger: Text = None
+    state: State, uid: FromPath[str], as_of: AsOf = None, valid_at: ValidAt = None, ledger: Text = None
 ) -> BookingHistory:
     """Every fact, in the order in which things happened, with the fields it changed."""
     running: Running = state.running
@@ -130,18 +134,11 @@ async def get_booking_history(
         history = await read_history(
             connection,
             _ledger(running, ledger),
-            _name(uid),
+            uid,
             moment=Moment(as_of=_moment("as_of", as_of), valid_at=_moment("valid_at", valid_at)),
             confirm_on_accept=running.settings.confirm_on_accept,
         )
     return BookingHistory(asked_for=uid, history=history)
-
-
-def _name(uid: str) -> str:
-    """A booking's name in a path; one that no booking can have is none."""
-    if not uid.isprintable():
-        raise NotFound("booking of that name")
-    return uid
 
 
 def _ledger(running: Running, name: str | None) -> Ledger:
@@ -198,6 +195,8 @@ def _read_cursor(text: str | None) -> Cursor | None:
         cursor = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
     except (binascii.Error, msgspec.DecodeError, ValueError, UnicodeError):
         raise BadParameter("cursor", "is none of ours; take next_cursor of the page before as it is") from None
-    if "\x00" in cursor.uid or (cursor.start_time is not None and cursor.start_time.tzinfo is None):
+    if "\x00" in cursor.uid or (
+        cursor.start_time is not None and (cursor.start_time.tzinfo is None or in_utc(cursor.start_time) is None)
+    ):
         raise BadParameter("cursor", "is none of ours; take next_cursor of the page before as it is")
     return cursor

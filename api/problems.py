@@ -21,6 +21,7 @@ from ledger.errors import (
     StoreUnavailable,
     VersionConflict,
 )
+from ledger.postgres import is_database_away
 
 log = structlog.get_logger()
 
@@ -60,6 +61,8 @@ def problem_of(error: Exception) -> Problem:
         return _problem(status, str(error))
     if isinstance(error, HTTPException):
         return _problem(error.status_code, str(error.detail))
+    if is_database_away(error):
+        return problem_of(StoreUnavailable(type(error).__name__))
     return _problem(500, "Something went wrong on our side; it has been logged.")
 
 
@@ -68,7 +71,10 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     problem = problem_of(error)
     if problem.status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", path=request.scope["path"], exc_info=error)
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if problem.status == http.HTTPStatus.SERVICE_UNAVAILABLE else {}
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    headers |= (
+        {"retry-after": str(RETRY_AFTER_SECONDS)} if problem.status == http.HTTPStatus.SERVICE_UNAVAILABLE else {}
+    )
     if problem.status == http.HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return Response(

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from ledger.errors import AppenderFull, BookingLedgerError, StoreUnavailable
+from ledger.postgres import is_database_trouble
 from ledger.store import NewEvent, Placed, append
 from ledger.vocabulary import LedgerId
 
@@ -165,7 +166,9 @@ class Appender:
             try:
                 async with asyncio.timeout_at(deadline), self._pool.acquire() as connection:
                     return await append(connection, ledger_id, events)
-            except _PASSING as error:
+            except Exception as error:
+                if not is_database_trouble(error):
+                    raise
                 if asyncio.get_running_loop().time() + RETRY_PAUSE_SECONDS >= deadline:
                     raise StoreUnavailable(type(error).__name__) from error
                 log.warning("append_retry", error=type(error).__name__, events=len(events))
@@ -177,24 +180,3 @@ class Appender:
         for request in batch:
             if not request.answer.done():
                 request.answer.set_exception(error if known else StoreUnavailable(type(error).__name__))
-
-
-_PASSING = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.ConnectionDoesNotExistError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # a server killed in the middle of an answer
-    asyncpg.TooManyConnectionsError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.DiskFullError,
-    asyncpg.OutOfMemoryError,
-)
-"""Errors that say nothing of the events: the connection or the server was not well."""

@@ -109,6 +109,7 @@ class BadSetting(OperatorError):
 
 class SchemaUnknown(OperatorError):
     def __init__(self, *, found: int, known: int) -> None:
+        self.found, self.known = found, known
         if found < known:
             todo = "run: booking-ledger migrate"
         else:

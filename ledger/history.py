@@ -20,14 +20,16 @@ from ledger.calcom.envelope import (
 )
 from ledger.calcom.meaning import meaning_of
 from ledger.calcom.observation import OBSERVED_TOPIC, read_observation
-from ledger.facts import AnyFact, Dated, Observed, SeatLeft, SeatTaken
+from ledger.facts import AnyFact, Dated, Observed, SeatLeft, SeatTaken, Superseded
 from ledger.folding import fold, link_chain
-from ledger.links import LINK_TOPICS, SUPERSEDED_TOPIC, read_link
+from ledger.links import LINK_TOPICS, read_link
 from ledger.postgres import Connection
 from ledger.store import RecordedEvent, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
 
 CHAIN_LENGTH_MAX = 100
+ROUNDS_A_BOOKING = 2
+"""One to glance at a booking, one to read on from there."""
 
 NumberLookup = Callable[[Sequence[int]], Awaitable[dict[int, StreamId]]]
 """Which of these numbers belong to a booking whose uid is known, and to which stream: a hint, it may know too much."""
@@ -36,8 +38,8 @@ NumberLookup = Callable[[Sequence[int]], Awaitable[dict[int, StreamId]]]
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What one event says: facts, each about one stream.
 
-    `chain`: streams of the same chain; `glances`: streams whose bodies say more about this one without belonging to its
-    chain (a seat went there).
+    `chain`: streams of the same chain; `glances`: streams whose bodies say more about this one. Whether those belong to
+    its chain is for their bodies to say: a booking that replaced it does, a slot to which one seat went does not.
     """
 
     facts: tuple[tuple[StreamId, Dated], ...] = ()
@@ -56,10 +58,7 @@ class Histories(msgspec.Struct, frozen=True, kw_only=True):
 def read_event(event: RecordedEvent) -> Reading:
     """What the event means; nothing for an event that is about no booking."""
     if event.topic in LINK_TOPICS:
-        link = read_link(event.body)
-        if event.topic == SUPERSEDED_TOPIC:
-            return Reading(chain=(event.stream_id, link.by_stream))
-        return Reading(chain=(event.stream_id,), glances=(link.by_stream,))
+        return Reading(chain=(event.stream_id,), glances=(read_link(event.body).by_stream,))
     if event.topic == OBSERVED_TOPIC:
         return _reading(event, event.occurred_at, event.topic, [read_observation(event.body)])
     envelope = open_envelope(event.body)
@@ -122,22 +121,25 @@ async def load_histories(
     uid_streams: dict[StreamId, StreamId] = {}
     asked: set[StreamId] = set()
     chain, glances = set(stream_ids), set[StreamId]()
-    for _ in range(CHAIN_LENGTH_MAX):
+    for _ in range(ROUNDS_A_BOOKING * CHAIN_LENGTH_MAX):
+        known = len(chain), len(glances)
         missing = (chain | glances) - readings.keys()
-        if not missing:
-            break
         readings |= {stream_id: [] for stream_id in missing}
-        for event in await read_streams(connection, ledger_id, list(missing), up_to=up_to):
-            readings[event.stream_id].append(read_event(event))
-        in_chain = [reading for stream_id in chain for reading in readings[stream_id]]
-        chain |= {stream_id for reading in in_chain for stream_id in reading.chain}
+        if missing:
+            for event in await read_streams(connection, ledger_id, list(missing), up_to=up_to):
+                readings[event.stream_id].append(read_event(event))
+        in_chain = [reading for stream_id in chain & readings.keys() for reading in readings[stream_id]]
+        chain |= {stream_id for member in chain & readings.keys() for stream_id in _same_chain(readings[member])}
         glances |= {stream_id for reading in in_chain for stream_id in reading.glances}
+        chain |= {stream_id for stream_id in glances & readings.keys() if _replaces(readings[stream_id], chain)}
         uid_streams |= _numbers_said(in_chain)
         chain |= {uid_streams[stream_id] for stream_id in chain & uid_streams.keys()}
         unknown = {stream_id for stream_id in chain if _is_number_stream(stream_id)} - uid_streams.keys() - asked
         if unknown:
             asked |= unknown
             chain |= set((await look_up_numbers([_number_of(stream_id) for stream_id in unknown])).values())
+        if not missing and known == (len(chain), len(glances)):
+            break
     return _fold(readings, chain, uid_streams, valid_at)
 
 
@@ -168,6 +170,23 @@ def _uid_named(name: str | None, uid_streams: dict[StreamId, StreamId]) -> str |
         return name
     uid_stream = uid_streams.get(number_stream(int(name)))
     return name if uid_stream is None else uid_stream.removeprefix(BOOKING_STREAM_PREFIX)
+
+
+def _replaces(readings: Iterable[Reading], chain: set[StreamId]) -> bool:
+    """Whether these bodies say that their booking took the place of one of the chain, and not just a seat of it."""
+    said = [dated.fact for reading in readings for stream_id, dated in reading.facts if stream_id in chain]
+    replacing = [fact for fact in said if isinstance(fact, Superseded)]
+    by_snapshot_alone = all(fact.by_snapshot for fact in replacing)
+    return bool(replacing) and not (by_snapshot_alone and any(isinstance(fact, SeatLeft) for fact in said))
+
+
+def _same_chain(readings: Sequence[Reading]) -> set[StreamId]:
+    """The streams that belong to one stream's chain; a slot from which just a seat came does not."""
+    named = {stream_id for reading in readings for stream_id in reading.chain}
+    said = [(stream_id, dated.fact) for reading in readings for stream_id, dated in reading.facts]
+    left = {stream_id for stream_id, fact in said if isinstance(fact, SeatLeft)}
+    replaced = {stream_id for stream_id, fact in said if isinstance(fact, Superseded) and not fact.by_snapshot}
+    return named - (left - replaced)
 
 
 def _numbers_said(readings: Iterable[Reading]) -> dict[StreamId, StreamId]:

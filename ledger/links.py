@@ -13,15 +13,12 @@ import msgspec
 
 from ledger.calcom.envelope import Envelope, booking_stream
 from ledger.calcom.meaning import supersedes
-from ledger.calcom.triggers import FLAT_TRIGGERS
 from ledger.store import Ledger, NewEvent
 from ledger.vocabulary import StreamId
 
 SUPERSEDED_TOPIC = "booking.superseded"
 SEAT_MOVED_TOPIC = "booking.seat_moved"
-MENTIONED_TOPIC = "booking.mentioned"
-LINK_TOPICS = frozenset({SUPERSEDED_TOPIC, SEAT_MOVED_TOPIC, MENTIONED_TOPIC})
-"""The booking was replaced; one seat of it moved away; a snapshot names it as another's predecessor."""
+LINK_TOPICS = frozenset({SUPERSEDED_TOPIC, SEAT_MOVED_TOPIC})
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +36,7 @@ def link_event(
     if envelope.previous_uid is None or envelope.trigger is None:
         return None
     link = Link(by_stream=stream_id, by_event=event_id, trigger=envelope.trigger)
-    topic = _topic(envelope)
+    topic = SUPERSEDED_TOPIC if supersedes(envelope) else SEAT_MOVED_TOPIC
     pair = msgspec.json.encode([topic, envelope.previous_uid, stream_id])
     return NewEvent(
         event_id=ledger.event_id("link", pair),
@@ -49,12 +46,6 @@ def link_event(
         occurred_at=occurred_at,
         source="link",
     )
-
-
-def _topic(envelope: Envelope) -> str:
-    if envelope.trigger in FLAT_TRIGGERS:
-        return MENTIONED_TOPIC
-    return SUPERSEDED_TOPIC if supersedes(envelope) else SEAT_MOVED_TOPIC
 
 
 def read_link(body: bytes) -> Link:

@@ -53,6 +53,24 @@ CAUSES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (IndexError, "the URL cannot be understood"),
 )
 
+# What a statement can be refused for because of the values given to it; every other error is the server's own trouble.
+VALUE_FAULTS: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.CardinalityViolationError,
+)
+
+AWAY: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
+
 Opened = TypeVar("Opened")
 
 
@@ -89,6 +107,17 @@ async def connect(dsn: str, *, statement_seconds_max: float = STATEMENT_SECONDS_
     """
     settings = _session_settings(statement_seconds_max, behind_pooler=False)
     return await _reached(asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX, server_settings=settings))
+
+
+def is_database_trouble(error: BaseException) -> bool:
+    """Whether the database, or the way to it, was not well: the same may pass if it is tried again."""
+    driver = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+    return isinstance(error, driver) and not isinstance(error, VALUE_FAULTS)
+
+
+def is_database_away(error: BaseException) -> bool:
+    """Whether nothing can be asked of the database right now."""
+    return isinstance(error, AWAY)
 
 
 async def refuse_unsafe_server(connection: Connection) -> None:

@@ -14,6 +14,9 @@ from projections.texts import storable
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
 
+UID_COLUMN, EMAIL_COLUMN = 1, 2
+
+
 async def apply(connection: Connection, page: Page) -> None:
     """Every booking of the page has exactly its attendees."""
     bookings = page.histories.bookings.values()
@@ -23,7 +26,11 @@ async def apply(connection: Connection, page: Page) -> None:
     if not keys:
         return
     await connection.execute(
-        SQL["delete_others"], page.ledger.ledger_id, keys, [row[1] for row in rows], [row[2] for row in rows]
+        SQL["delete_others"],
+        page.ledger.ledger_id,
+        keys,
+        [row[UID_COLUMN] for row in rows],
+        [row[EMAIL_COLUMN] for row in rows],
     )
     if rows:
         await connection.execute(SQL["upsert_attendees"], rows)
@@ -33,11 +40,10 @@ PROJECTION = Projection(name="booking_attendees", generation=1, apply=apply)
 
 
 def _rows(booking: Booking, page: Page) -> list[tuple[Any, ...]]:
-    gone = {email: person for email, person in booking.left.items() if email not in booking.attendees}
-    return [
-        *(_row(booking, person, page, removed=False) for person in booking.attendees.values()),
-        *(_row(booking, person, page, removed=True) for person in gone.values()),
-    ]
+    """One row an address, those who come before those who left; addresses may be alike only once stored."""
+    gone = [_row(booking, person, page, removed=True) for person in booking.left.values()]
+    coming = [_row(booking, person, page, removed=False) for person in booking.attendees.values()]
+    return list({row[EMAIL_COLUMN]: row for row in [*gone, *coming]}.values())
 
 
 def _row(booking: Booking, person: Person, page: Page, *, removed: bool) -> tuple[Any, ...]:

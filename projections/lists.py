@@ -168,8 +168,8 @@ def _starts_between(event: CalendarEvent, earliest: datetime | None, before: dat
 
 
 def _mentions(event: CalendarEvent, text: str) -> bool:
-    people = msgspec.json.encode(event.attendees).decode()
-    return any(text in (part or "").lower() for part in (event.title, event.description, people))
+    people = [attendee[field] for attendee in event.attendees for field in ("name", "email")]
+    return any(text in str(part or "").lower() for part in (event.title, event.description, *people))
 
 
 def _is_named(event: CalendarEvent, name: str, emails: Sequence[str]) -> bool:

@@ -29,7 +29,14 @@ WHERE ledger_id = $1
   AND ($9::text IS NULL OR pet_id = $9)
   AND ($10::text IS NULL OR salon_id = $10)
   AND ($11::jsonb IS NULL OR metadata @> $11)
-  AND ($12::text IS NULL OR title ILIKE $12 OR description ILIKE $12 OR attendees::text ILIKE $12)
+  AND (
+      $12::text IS NULL
+      OR title ILIKE $12
+      OR description ILIKE $12
+      OR EXISTS (
+          SELECT FROM jsonb_array_elements(attendees) AS a WHERE a ->> 'name' ILIKE $12 OR a ->> 'email' ILIKE $12
+      )
+  )
   AND (
       $16::text IS NULL
       OR cal_com_event_id = $16

@@ -3,6 +3,7 @@
 A booking is folded on demand, so it is never behind: whoever has just been told "recorded" sees it here.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 from ledger.booking import Booking
 from ledger.calcom.envelope import booking_stream, number_stream
 from ledger.errors import NotFound
+from ledger.facts import Dated
 from ledger.folding import BY_ORDER, evolve, fold
 from ledger.history import Histories, load_histories
 from ledger.postgres import Connection
@@ -125,6 +127,8 @@ async def read_history(
 
 async def _load(connection: Connection, ledger: Ledger, name: str, moment: Moment) -> tuple[Histories, str]:
     """The histories of the booking named, and the name to look for in them: a calendar id has become a uid."""
+    if not name.isprintable():
+        raise NotFound("booking of that name")
     if moment.as_of is None:
         up_to = (await read_head(connection, ledger.ledger_id)).position
     else:
@@ -175,8 +179,9 @@ def _entries(
     """What happened to one booking, against `shown` (the one before it in its chain), and what it looks like then."""
     entries = []
     state = fold(booking.stream_id, ())
-    latest_position = 0
-    for dated in sorted(histories.facts[booking.stream_id], key=BY_ORDER):
+    in_order = sorted(histories.facts[booking.stream_id], key=BY_ORDER)
+    late = _late(in_order)
+    for dated in in_order:
         state = evolve(state, dated)
         before, shown = shown, _shown(state, ledger, confirm_on_accept=confirm_on_accept)
         entries.append(
@@ -187,12 +192,22 @@ def _entries(
                 position=dated.position,
                 occurred_at=dated.occurred_at,
                 recorded_at=dated.recorded_at,
-                late=dated.position < latest_position,
+                late=dated.position in late,
                 changes=_changes(before, shown),
             )
         )
-        latest_position = max(latest_position, dated.position)
     return entries, shown
+
+
+def _late(in_order: Sequence[Dated]) -> set[int]:
+    """The positions of events that were recorded after something that happened later."""
+    late: set[int] = set()
+    earliest_of_later = None
+    for dated in reversed(in_order):
+        if earliest_of_later is not None and dated.position > earliest_of_later:
+            late.add(dated.position)
+        earliest_of_later = dated.position if earliest_of_later is None else min(earliest_of_later, dated.position)
+    return late
 
 
 def _shown(booking: Booking, ledger: Ledger, *, confirm_on_accept: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ import msgspec
 import structlog
 
 from ledger.history import load_histories, read_event
-from ledger.postgres import Connection, connect
+from ledger.postgres import Connection, connect, is_database_trouble
 from ledger.sql import load_statements
 from ledger.store import NOTIFY_CHANNEL, Ledger, RecordedEvent, read_ledgers, read_log
 from ledger.vocabulary import Position, StreamId
@@ -48,20 +48,6 @@ ATTEMPTS_MAX = 3
 ERROR_CHARACTERS_MAX = 500
 
 log = structlog.get_logger()
-
-_DATABASE_TROUBLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,
-)
-"""Errors that say nothing of the events."""
 
 
 class CheckpointMoved(Exception):
@@ -161,9 +147,9 @@ class Runner:
             await self._apply_once(projections, page)
         except CheckpointMoved:
             return 0
-        except _DATABASE_TROUBLE:
-            raise
         except Exception as error:
+            if is_database_trouble(error):
+                raise
             names = [projection.name for projection in projections]
             log.warning("page_failed", projections=names, end=page.end, error=type(error).__name__)
             for projection in projections:
@@ -198,9 +184,9 @@ class Runner:
                     break
                 except CheckpointMoved:
                     return
-                except _DATABASE_TROUBLE:
-                    raise
                 except Exception as error:
+                    if is_database_trouble(error):
+                        raise
                     if attempt == ATTEMPTS_MAX:
                         await self._park(projection, page.ledger, event, error)
                     else:
@@ -252,19 +238,22 @@ class Runner:
         """Keep one connection that hears of new events; without it the runner polls."""
         while True:
             try:
-                connection = await connect(self._dsn)
-                lost = asyncio.Event()
-                connection.add_termination_listener(lambda _connection, lost=lost: lost.set())
-                await connection.add_listener(NOTIFY_CHANNEL, lambda *_notification: self._wanted.set())
-                self._wanted.set()
-                try:
-                    await lost.wait()
-                finally:
-                    with contextlib.suppress(Exception):
-                        await connection.close(timeout=1)
+                await self._hear()
             except Exception as error:
                 log.warning("listen_lost", error=type(error).__name__)
             await asyncio.sleep(self._poll_seconds_max)
+
+    async def _hear(self) -> None:
+        """Wake the runner at every notification, until the connection is lost."""
+        connection = await connect(self._dsn)
+        lost = asyncio.Event()
+        try:
+            connection.add_termination_listener(lambda _connection: lost.set())
+            await connection.add_listener(NOTIFY_CHANNEL, lambda *_notification: self._wanted.set())
+            self._wanted.set()
+            await lost.wait()
+        finally:
+            connection.terminate()
 
 
 def _told(error: Exception) -> str:

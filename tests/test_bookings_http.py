@@ -162,7 +162,7 @@ async def test_a_booking_in_a_list_has_the_words_of_calendar_events(http: httpx.
         ({"from": "2026-12-01T13:00:00Z"}, ["chain-2", "chain-3", "hostile", "late"]),
         ({"from": "2026-12-01T13:00:00+01:00", "to": "2026-12-01T14:00:00+01:00"}, ["chain-1"]),
         ({"to": "2026-12-01"}, ["e-absent", "d-done"]),
-        ({"from": "0001-01-01", "to": "9999-12-31"}, IN_ORDER[:10]),
+        ({"from": "1900-01-01", "to": "2199-12-31"}, IN_ORDER[:10]),
         ({"attendee": "ada@example.com"}, ["d-done", "a-bath"]),
         ({"attendee": "GUEST@Example.com"}, ["d-done"]),
         ({"attendee": "%@example.com"}, []),

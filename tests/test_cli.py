@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ def examined(**settings: str) -> tuple[int, list[dict[str, Any]]]:
 
 def test_a_doctor_who_finds_nothing_says_so(durable_database: str) -> None:
     assert examined(**WORKING, DATABASE_URL=durable_database, PORT=str(free_port())) == (0, [])
+
+
+def test_a_doctor_finds_nothing_wrong_where_serve_would_set_everything_up_by_itself() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)  # for root: the account that runs PostgreSQL has to enter
+        assert examined(**WORKING, BOOKING_LEDGER_HOME=f"{folder}/home", PORT=str(free_port())) == (0, [])
 
 
 AILMENTS: dict[str, tuple[dict[str, str], str, str]] = {

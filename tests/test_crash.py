@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from api.deliveries import Delivery, DeliveryLog
 from api.simulator.traffic import SimulatedDelivery, simulate
 from ledger.calcom.envelope import open_envelope
 from ledger.postgres import open_pool
+from projections.runner import Runner
 from tests.builders import MAIN, webhook
 from tests.serving import (
     KEY,
@@ -41,6 +43,7 @@ DELIVERIES_MIN = 900
 KILLS = 10
 SENDERS = 8
 CONNECTIONS_LOST = 100
+STOPS = 40
 SETTINGS = {"CAL_COM_WEBHOOK_SECRET": SECRET, "INTERNAL_API_KEY": KEY, "LOG_LEVEL": "warning"}
 
 
@@ -243,3 +246,27 @@ async def test_refusals_are_still_written_after_connections_have_died_at_any_mom
 
         await until(is_all_written, seconds=10)
     assert await reasons(connection) == [f"{number:03}" for number in range(CONNECTIONS_LOST)]
+
+
+# Stopping
+
+
+async def test_a_runner_that_is_stopped_at_any_moment_leaves_no_connection_open(
+    connection: asyncpg.Connection, database: str
+) -> None:
+    async with await open_pool(database) as pool:
+        for queries in range(STOPS):
+            async with Runner(pool, database).running():
+                for _ in range(queries):
+                    await connection.fetchval("SELECT true")
+
+        async def is_alone() -> bool:
+            count = await connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = $1",
+                "client backend",
+            )
+            return bool(count == 1 + pool.get_size())
+
+        await until(is_alone, seconds=5)
+        assert pool.get_size() <= 10
+    gc.collect()  # a connection that nobody has closed is told of now, and fails this test

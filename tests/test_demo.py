@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,7 +165,10 @@ def test_a_demo_in_a_folder_that_nobody_else_may_enter_leaves_nothing_elsewhere(
         assert (data / "PG_VERSION").exists()
         demo.send_signal(signal.SIGINT)
         assert demo.wait(DEMO_SECONDS_MAX) == 0
-    assert_nothing_is_left(private, data, home)
+    try:
+        assert_nothing_is_left(private, data, home)
+    finally:
+        shutil.rmtree(data.parent, ignore_errors=True)
 
 
 def test_two_demos_at_once_do_not_meet(folder: Path) -> None:

@@ -1,12 +1,12 @@
 """`booking-ledger bookings`: list, show, history."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from api.cli.context import json_option, print_json, with_connection
 from ledger.settings import Settings
-from ledger.vocabulary import MAIN_LEDGER_NAME
+from ledger.vocabulary import MAIN_LEDGER_NAME, CalendarStatus
 
 if TYPE_CHECKING:
     from ledger.postgres import Connection
@@ -25,7 +25,12 @@ def bookings() -> None:
 
 
 @bookings.command("list")
-@click.option("--status", multiple=True, help="Only with this status; may be given several times.")
+@click.option(
+    "--status",
+    multiple=True,
+    type=click.Choice(get_args(CalendarStatus)),
+    help="Only with this status; may be given several times.",
+)
 @click.option("--attendee", help="Only with this attendee's e-mail.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most so many.")
 @ledger_option

@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 20.0
 CATCH_UP_SECONDS_MAX = 30.0
 LOOK_AGAIN_SECONDS = 0.05
+PORTS_MAX = 5
 SERVE = "from api.cli.main import main; main()"
 OUR_SETTINGS = ("DATABASE_URL", "DATABASE_DIRECT_URL", "CAL_COM_WEBHOOK_SECRET", "INTERNAL_API_KEY")
 
@@ -49,12 +51,19 @@ def demo(*, ends: bool, bookings: int, seed: int) -> None:
     from ledger.embedded import embedded_postgres
 
     secret, key = secrets.token_hex(16), secrets.token_urlsafe(16)
-    port = _free_port(read_settings().port)
-    with tempfile.TemporaryDirectory(prefix="booking-ledger-demo-", ignore_cleanup_errors=True) as folder:
+    wanted_port = read_settings().port
+    with (
+        tempfile.TemporaryDirectory(prefix="booking-ledger-demo-", ignore_cleanup_errors=True) as folder,
+        contextlib.ExitStack() as stack,
+    ):
         Path(folder).chmod(0o711)  # for root: the account that runs PostgreSQL has to enter
         home = Path(folder, "home")
+        stack.callback(_remove_cluster, home)
         click.echo("Starting PostgreSQL and the server in a temporary folder …")
-        with embedded_postgres(home) as dsn, _server(home, port=port, secret=secret, key=key):
+        with (
+            embedded_postgres(home) as dsn,
+            _server(home, wanted_port=wanted_port, secret=secret, key=key) as port,
+        ):
             deliveries = simulate(seed=seed, now=_now(), bookings=bookings, secret=secret.encode())
             answers = _post(deliveries, port)
             click.echo(
@@ -74,25 +83,43 @@ def demo(*, ends: bool, bookings: int, seed: int) -> None:
 WEBHOOK_PATH = "/api/webhooks/cal-com"
 
 
+def _remove_cluster(home: Path) -> None:
+    """The data are gone even where they had to be put outside the temporary folder (embedded.py: for root)."""
+    data = home / "postgres"
+    if data.is_symlink():
+        shutil.rmtree(data.resolve().parent, ignore_errors=True)
+
+
 def _now() -> datetime:
     """Whole milliseconds, as Cal.com writes them."""
     moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def _free_port(wanted: int) -> int:
-    """The port of the settings, or any other while that one is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+def _ports(wanted: int) -> Iterator[int]:
+    """The port of the settings, then free ones as the system gives them."""
+    yield wanted
+    for _ in range(PORTS_MAX):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
             free: int = probe.getsockname()[1]
-            return free
-    raise OperatorError("There is no free port on 127.0.0.1.")
+        yield free
 
 
 @contextlib.contextmanager
-def _server(home: Path, *, port: int, secret: str, key: str) -> Iterator[None]:
-    """A server process of its own, ready, for as long as the block lasts."""
+def _server(home: Path, *, wanted_port: int, secret: str, key: str) -> Iterator[int]:
+    """The port of a server process of our own, ready, for as long as the block lasts."""
+    for port in _ports(wanted_port):
+        with _process(home, port=port, secret=secret, key=key) as process:
+            if _is_ours(process, home, port, key):
+                yield port
+                return
+    raise OperatorError("The demo's server found no free port on 127.0.0.1.")
+
+
+@contextlib.contextmanager
+def _process(home: Path, *, port: int, secret: str, key: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A server process for as long as the block lasts."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OUR_SETTINGS)}
     ours = {
         "BOOKING_LEDGER_HOME": str(home),
@@ -102,15 +129,18 @@ def _server(home: Path, *, port: int, secret: str, key: str) -> Iterator[None]:
         "PORT": str(port),
         "LOG_LEVEL": "warning",
     }
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVE, "serve"],
-        env=inherited | ours,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for us to hear first
-    ) as process:
+    with (
+        _log_of(home).open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", SERVE, "serve"],
+            env=inherited | ours,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us to hear first
+        ) as process,
+    ):
         try:
-            _wait_until_ready(process, port)
-            yield
+            yield process
         finally:
             process.terminate()
             try:
@@ -119,18 +149,26 @@ def _server(home: Path, *, port: int, secret: str, key: str) -> Iterator[None]:
                 process.kill()
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _is_ours(process: "subprocess.Popen[bytes]", home: Path, port: int, key: str) -> bool:
+    """True once our server answers on the port; False where another program has it."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise OperatorError(f"The demo's server ended with {process.returncode}; its message stands above.")
-        with contextlib.suppress(OSError):
+            told = _log_of(home).read_text(errors="replace")
+            if "is taken by another program" in told:
+                return False
+            raise OperatorError(f"The demo's server ended with {process.returncode}: {told.strip()}")
+        with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-            connection.request("GET", "/readyz")
+            connection.request("GET", "/api/bookings?limit=1", headers={"Authorization": f"Bearer {key}"})
             if connection.getresponse().status == http.HTTPStatus.OK:
-                return
+                return True
         time.sleep(LOOK_AGAIN_SECONDS)
     raise OperatorError(f"The demo's server was not ready within {START_SECONDS_MAX:g} s.")
+
+
+def _log_of(home: Path) -> Path:
+    return home.parent / "server.log"
 
 
 def _post(deliveries: "Sequence[SimulatedDelivery]", port: int) -> str:

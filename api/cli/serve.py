@@ -48,6 +48,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(address)
+        listening.listen(BACKLOG_CONNECTIONS)  # two programs may bind one address; only one may listen on it
     except OSError:
         listening.close()
         raise AddressTaken(host, port) from None

@@ -39,6 +39,9 @@ from ledger.facts import (
 )
 from ledger.vocabulary import StreamId
 
+EMAIL_CHARACTERS_MAX = 320
+CALENDAR_ID_CHARACTERS_MAX = 500
+
 Meaning = tuple[tuple[StreamId, AnyFact], ...]
 
 
@@ -67,7 +70,7 @@ def details_of(envelope: Envelope, payload: Payload) -> Details:
     event_type = payload.event_type
     return Details(
         number=envelope.number,
-        ical_uid=payload.ical_uid or None,
+        ical_uid=payload.ical_uid if payload.ical_uid and len(payload.ical_uid) <= CALENDAR_ID_CHARACTERS_MAX else None,
         title=payload.title or None,
         description=payload.description or payload.additional_notes or None,
         event_type=payload.type or (event_type.slug if event_type else None),
@@ -285,12 +288,19 @@ def _metadata(payload: Payload) -> dict[str, str] | None:
 def _attendees(payload: Payload) -> tuple[Person, ...] | None:
     """Those listed, else the booker from the answers; None where the body names nobody."""
     if payload.attendees:
-        listed = tuple([_person(attendee, attendee.email) for attendee in payload.attendees if attendee.email])
+        listed = tuple(
+            [_person(attendee, attendee.email) for attendee in payload.attendees if _is_address(attendee.email)]
+        )
         if listed:
             return listed
     answers = read_part(payload.responses)
     email = _answer(answers, "email")
-    return (Person(email=email.lower(), name=_answer(answers, "name")),) if email else None
+    return (Person(email=email.lower(), name=_answer(answers, "name")),) if _is_address(email) else None
+
+
+def _is_address(email: str | None) -> TypeGuard[str]:
+    """Longer ones are none that mail could reach (RFC 5321), and none that an index could hold."""
+    return email is not None and 0 < len(email) <= EMAIL_CHARACTERS_MAX
 
 
 def _person(attendee: Attendee, email: str) -> Person:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import FieldInfo
 
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""Instants outside are nobody's meeting; at the edges of the calendar Postgres and Python no longer agree."""
+EARLIEST = datetime(2, 1, 1, tzinfo=UTC)
+LATEST = datetime(9998, 12, 31, tzinfo=UTC)
+"""At the edges of the calendar Postgres and Python no longer agree; instants there are nobody's meeting."""
 
 
 class Unreadable(Exception):
