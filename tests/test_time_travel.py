@@ -71,18 +71,14 @@ def lifecycles() -> list[Lifecycle]:
 
 
 def deliveries() -> list[bytes]:
-    """All of them, in disorder; with a booking that has a number before it has a uid."""
+    """All of them, in disorder, and a booking that has a number long before it has a uid."""
     by_number = {"trigger": "BOOKING_CONFIRMED", "data": {"id": str(NUMBER), "startTime": "2026-03-05T09:00:00Z"}}
     by_uid = {"uid": "numbered", "bookingId": NUMBER, "title": "Numbered", "metadata": {"petId": "p", "aKey": "first"}}
+    sent_later = {"triggerEvent": "BOOKING_CREATED", "createdAt": "2026-03-01T10:00:00.000Z", "payload": by_uid}
     bodies = [json_bytes(sent) for lifecycle in lifecycles() for sent in lifecycle.deliveries]
-    bodies.append(msgspec.json.encode(by_number))
-    bodies.append(
-        msgspec.json.encode(
-            {"triggerEvent": "BOOKING_CREATED", "createdAt": "2026-03-01T10:00:00.000Z", "payload": by_uid}
-        )
-    )
     Random(5).shuffle(bodies)
-    return bodies
+    middle = len(bodies) // 2
+    return [msgspec.json.encode(by_number), *bodies[:middle], msgspec.json.encode(sent_later), *bodies[middle:]]
 
 
 def questions() -> list[str]:
@@ -239,15 +235,18 @@ async def test_on_both_clocks_a_booking_is_what_was_known_then_of_what_had_happe
             await assert_answered(http, uid, expected, as_of=recorded, valid_at=occurred)
 
 
+@pytest.mark.parametrize("clock", ["as_of", "valid_at"])
 async def test_a_calendar_id_leads_at_any_moment_to_a_booking_that_stood_then_under_it(
-    http: httpx.AsyncClient, journey: Journey
+    http: httpx.AsyncClient, journey: Journey, clock: str
 ) -> None:
     """A calendar id is kept over a reschedule: it names whichever booking of its chain was there."""
     for ical_uid in sorted({booking.ical_uid for booking in folded(journey.events).values() if booking.ical_uid}):
         for event in events_naming(journey, ical_uid):
-            bookings = folded(prefix(journey, event.recorded_at))
+            moment = event.recorded_at if clock == "as_of" else event.occurred_at
+            known = prefix(journey, moment) if clock == "as_of" else journey.events
+            bookings = folded(known, valid_at=moment if clock == "valid_at" else None)
             under_it = [booking.key for booking in bookings.values() if booking.ical_uid == ical_uid]
-            answer = await http.get(f"/api/bookings/{ical_uid}", params={"as_of": iso(event.recorded_at)})
+            answer = await http.get(f"/api/bookings/{ical_uid}", params={clock: iso(moment)})
             assert answer.status_code == 200, (ical_uid, under_it, answer.text)
             assert answer.json()["booking"] in [standing(bookings, uid) for uid in under_it]
 
