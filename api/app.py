@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import sys
 from collections.abc import AsyncIterator
 
 import structlog
@@ -55,7 +56,10 @@ def configure_logging(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     as_json = settings.log_format == "json"
     # Plain tracebacks: one that shows local variables would show bodies and secrets.
-    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # it prints tracebacks of what we retry and tell ourselves
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -84,24 +84,33 @@ async def get_bookings(
         text=text,
         name=_without_nul("name", name),
     )
-    after = _read_cursor(cursor)
-    moment = _moment("as_of", as_of)
-    log = _ledger(running, ledger)
-    async with running.pool.acquire() as connection:
-        if moment is None:
-            rows = await list_bookings(connection, log, narrowed, after=after, rows_max=limit + 1)
-        else:
-            rows = await list_bookings_as_of(
-                connection,
-                log,
-                narrowed,
-                as_of=moment,
-                after=after,
-                rows_max=limit + 1,
-                confirm_on_accept=running.settings.confirm_on_accept,
-            )
+    rows = await _list(
+        running,
+        _ledger(running, ledger),
+        narrowed,
+        _moment("as_of", as_of),
+        after=_read_cursor(cursor),
+        rows_max=limit + 1,
+    )
     page = rows[:limit]
     return BookingPage(bookings=page, next_cursor=_write_cursor(page[-1]) if len(rows) > limit else None)
+
+
+async def _list(
+    running: Running, log: Ledger, narrowed: Filter, as_of: datetime | None, *, after: Cursor | None, rows_max: int
+) -> list[CalendarEvent]:
+    async with running.pool.acquire() as connection:
+        if as_of is None:
+            return await list_bookings(connection, log, narrowed, after=after, rows_max=rows_max)
+        return await list_bookings_as_of(
+            connection,
+            log,
+            narrowed,
+            as_of=as_of,
+            after=after,
+            rows_max=rows_max,
+            confirm_on_accept=running.settings.confirm_on_accept,
+        )
 
 
 AsOf = Annotated[str | None, QueryParameter(description="What had been recorded by then, ISO 8601.")]

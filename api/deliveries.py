@@ -67,12 +67,14 @@ class DeliveryLog:
     async def _flush_or_log(self) -> None:
         try:
             await self.flush()
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:  # whatever it is, the next second is another chance
             log.warning("deliveries_not_written", error=type(error).__name__, waiting=len(self._queue))
 
     async def flush(self) -> None:
         """What has been noted is in the table; on an error it stays in the queue."""
         taken = list(self._queue)
+        if not taken:
+            return
         async with self._pool.acquire() as connection, connection.transaction():
             for ledger_id in {delivery.ledger_id for _, delivery in taken}:
                 rows = [(key, delivery) for key, delivery in taken if delivery.ledger_id == ledger_id]

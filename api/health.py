@@ -8,6 +8,7 @@ from litestar.datastructures import State
 
 from api.auth import PUBLIC
 from api.composition import Running
+from ledger.postgres import DATABASE_ERRORS
 
 
 @get("/livez", opt=PUBLIC, summary="Alive")
@@ -29,5 +30,5 @@ async def readyz(state: State) -> Response[dict[str, Any]]:
 async def _is_answering(pool: asyncpg.Pool) -> bool:
     try:
         return bool(await pool.fetchval("SELECT true", timeout=2))
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except DATABASE_ERRORS:
         return False

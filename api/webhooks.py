@@ -11,6 +11,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 from litestar import asgi
+from litestar.exceptions import MethodNotAllowedException
 from litestar.types import Receive, Scope, Send
 
 from api.auth import PUBLIC
@@ -60,7 +61,7 @@ async def receive_webhook(scope: Scope, receive: Receive, send: Send) -> None:
         }
         await _answer(send, 200, b"" if method == "HEAD" else msgspec.json.encode(about))
     else:
-        await _answer(send, 405, b"", headers=[(b"allow", b"GET, HEAD, POST")])
+        await _refuse(send, MethodNotAllowedException(), headers=[(b"allow", b"GET, HEAD, POST")])
 
 
 async def _record(running: Running, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +107,7 @@ async def _file(running: Running, ledger: Ledger, body: bytes, receipt: Receipt,
         )
     log.debug(
         "webhook_recorded",
+        event_id=str(filing.events[0].event_id),
         trigger=filing.envelope.trigger,
         booking=filing.envelope.uid or filing.envelope.number,
         position=placed.position,
@@ -160,13 +162,11 @@ def _elapsed_ms(begun: float) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-async def _refuse(send: Send, error: BookingLedgerError) -> None:
+async def _refuse(send: Send, error: Exception, *, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     problem = problem_of(error)
-    headers = (
-        [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())]
-        if problem.status == HTTPStatus.SERVICE_UNAVAILABLE
-        else []
-    )
+    headers = headers or []
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = [*headers, (b"retry-after", str(RETRY_AFTER_SECONDS).encode())]
     await _answer(send, problem.status, problem.encoded(), content_type=PROBLEM_JSON.encode(), headers=headers)
 
 

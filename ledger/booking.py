@@ -41,10 +41,11 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     `told` is what bodies said of the booking itself, the weightiest first; the fields below it are read from there.
     `facts` are all of them, in the order in which they happened. `status` is Cal.com's word without regard to a newer
     uid; read `booking_status` and `calendar_status` instead. `named` are the attendees of the last body that named them
-    all, `seated` those of a booking whose seats come and go; `is_class`: its event type has seats. `doubts` are what
-    webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a slot from which
-    one seat came, and which lives on; `seats_went_to`: the slots to which seats of this one went. `started_for` and
-    `ended_for` are the start for which the meeting was reported: they count while it is still that.
+    all, `seated` those of a booking whose seats come and go; `is_class`: its event type has seats. `marked`: somebody
+    has ever been marked, absent or not; `host_absent` and `guests_absent` are what Cal Video saw, which marks nobody.
+    `doubts` are what webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a
+    slot from which one seat came, and which lives on; `seats_went_to`: the slots to which seats of this one went.
+    `started_for` and `ended_for` are the start for which the meeting was reported: they count while it is still that.
     """
 
     stream_id: StreamId
@@ -54,6 +55,8 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     is_class: bool = False
     left: Mapping[str, Person] = NOTHING
     absent: Mapping[str, bool] = NOTHING
+    marked: bool = False
+    host_marked: bool = False
     metadata: Mapping[str, str] = NOTHING
     doubts: Mapping[str, Dated | None] = NOTHING
     status: BookingStatus | None = None
@@ -134,8 +137,8 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def no_show(self) -> bool:
-        """Whether anybody is marked absent now."""
-        return any(self.absent.values())
+        """Whether an attendee or the host is marked absent now; what Cal Video saw marks nobody."""
+        return self.host_marked or any(self.absent.values())
 
     @property
     def started(self) -> bool:

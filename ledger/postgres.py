@@ -53,6 +53,13 @@ CAUSES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (IndexError, "the URL cannot be understood"),
 )
 
+DATABASE_ERRORS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 # What a statement can be refused for because of the values given to it; every other error is the server's own trouble.
 VALUE_FAULTS: Final = (
     asyncpg.DataError,
@@ -111,8 +118,7 @@ async def connect(dsn: str, *, statement_seconds_max: float = STATEMENT_SECONDS_
 
 def is_database_trouble(error: BaseException) -> bool:
     """Whether the database, or the way to it, was not well: the same may pass if it is tried again."""
-    driver = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-    return isinstance(error, driver) and not isinstance(error, VALUE_FAULTS)
+    return isinstance(error, DATABASE_ERRORS) and not isinstance(error, VALUE_FAULTS)
 
 
 def is_database_away(error: BaseException) -> bool:

@@ -115,6 +115,7 @@ def _meeting_ended(booking: Booking, fact: MeetingEnded) -> None:
 
 def _attendees_marked(booking: Booking, fact: AttendeesMarked) -> None:
     booking.absent = {**booking.absent, **fact.absent}
+    booking.marked = True
     _fill(booking, fact.details)
 
 
@@ -183,7 +184,8 @@ def _observed(booking: Booking, fact: Observed) -> None:
     booking.cancellation_reason = fact.cancellation_reason or booking.cancellation_reason
     booking.cancelled_by = fact.cancelled_by or booking.cancelled_by
     booking.absent = fact.absent
-    booking.host_absent = fact.host_absent
+    booking.marked = booking.marked or any(fact.absent.values())
+    booking.host_marked = fact.host_absent
     booking.doubts = NOTHING
 
 

@@ -63,4 +63,5 @@ WHERE ledger_id = $1 AND position = $2;
 INSERT INTO ledger.deliveries (ledger_id, delivery_id, received_at, outcome, reason, position, duration_ms)
 SELECT $1, d.delivery_id, d.received_at, d.outcome, d.reason, d.position, d.duration_ms
 FROM unnest($2::uuid[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[], $7::real[])
-    AS d (delivery_id, received_at, outcome, reason, position, duration_ms);
+    AS d (delivery_id, received_at, outcome, reason, position, duration_ms)
+ON CONFLICT ON CONSTRAINT deliveries_pkey DO NOTHING;

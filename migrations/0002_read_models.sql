@@ -38,7 +38,7 @@ CREATE TABLE projections.parked_events (
 CREATE TABLE projections.calendar_events_1 (
     ledger_id int NOT NULL,
     id uuid NOT NULL,
-    cal_com_event_id text NOT NULL,
+    cal_com_event_id text COLLATE "C" NOT NULL,
     ledger text NOT NULL,
     salon_id text,
     client_id text,
@@ -99,8 +99,8 @@ CREATE INDEX calendar_events_1_by_attendee ON projections.calendar_events_1 (led
 
 CREATE TABLE projections.booking_attendees_1 (
     ledger_id int NOT NULL,
-    uid text NOT NULL,
-    email text NOT NULL,
+    uid text COLLATE "C" NOT NULL,
+    email text COLLATE "C" NOT NULL,
     ledger text NOT NULL,
     name text,
     phone text,
@@ -141,7 +141,7 @@ SELECT
     duration_minutes, status, booking_status, attendee_email, attendee_name, attendee_phone, attendees, host_email,
     host_name, event_type, location, meeting_url, appointment_id, root_uid, rescheduled_from, rescheduled_to, paid,
     no_show, cancellation_reason, cancelled_by, rejection_reason, recording_url, metadata, doubts, booking_number,
-    ical_uid, started, ended, created_at, updated_at, synced_at
+    ical_uid, started, ended, marked, created_at, updated_at, synced_at
 FROM projections.calendar_events_1;
 
 CREATE VIEW public.status_words AS

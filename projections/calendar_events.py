@@ -26,6 +26,9 @@ PET_KEYS = ("barkbookPetId", "petId", "pet_id")
 SALON_KEYS = ("barkbookSalonId", "salonId", "salon_id")
 """Where the booker's metadata name our users' own records, first one counts."""
 
+ATTENDEE_FIELDS = ("email", "name", "phone", "time_zone", "no_show")
+"""The keys of `attendees`, in the order in which we write them."""
+
 DURATION_MINUTES_MAX = 2**31 - 1
 
 
@@ -143,13 +146,13 @@ def calendar_event(booking: Booking, ledger_name: str, *, confirm_on_accept: boo
         cancelled_by=storable(booking.cancelled_by),
         rejection_reason=storable(booking.rejection_reason),
         recording_url=storable(booking.recording_url),
-        metadata=dict(booking.metadata),
+        metadata=dict(sorted(booking.metadata.items())),
         doubts=list(booking.doubts),
         booking_number=booking.number,
         ical_uid=storable(booking.ical_uid),
         started=booking.started,
         ended=booking.ended,
-        marked=bool(booking.absent),
+        marked=booking.marked,
         created_at=booking.first_occurred_at,
         updated_at=booking.last_occurred_at,
     )

@@ -20,7 +20,7 @@ from ledger.postgres import Connection
 from ledger.sql import load_statements
 from ledger.store import Ledger, read_position_as_of
 from ledger.vocabulary import Position
-from projections.calendar_events import CalendarEvent, calendar_event, number_lookup
+from projections.calendar_events import ATTENDEE_FIELDS, CalendarEvent, calendar_event, number_lookup
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
@@ -110,8 +110,15 @@ async def list_bookings_as_of(
     uids = [row["cal_com_event_id"] for row in changed]
     numbers = [row["booking_number"] for row in changed if row["booking_number"] is not None]
     then = await _folded(connection, ledger, uids, numbers, position, confirm_on_accept=confirm_on_accept)
-    known = await list_bookings(connection, ledger, narrowed, after=after, rows_max=rows_max, leave_out=uids)
-    fitting = [event for event in then if matches(event, narrowed) and (after is None or _place(event) > _after(after))]
+    folded = [*uids, *(event.cal_com_event_id for event in then)]
+    known = await list_bookings(connection, ledger, narrowed, after=after, rows_max=rows_max, leave_out=folded)
+    roots = {event.root_uid for event in then if event.cal_com_event_id == narrowed.name}
+    fitting = [
+        event
+        for event in then
+        if (matches(event, narrowed) or (event.root_uid in roots and matches(event, _without_name(narrowed))))
+        and (after is None or _place(event) > _after(after))
+    ]
     return sorted([*known, *fitting], key=_place)[:rows_max]
 
 
@@ -172,8 +179,13 @@ def _mentions(event: CalendarEvent, text: str) -> bool:
     return any(text in str(part or "").lower() for part in (event.title, event.description, *people))
 
 
+def _without_name(narrowed: Filter) -> Filter:
+    return msgspec.structs.replace(narrowed, name=None)
+
+
 def _is_named(event: CalendarEvent, name: str, emails: Sequence[str]) -> bool:
-    names = (event.cal_com_event_id, event.root_uid, str(event.booking_number), event.ical_uid)
+    number = None if event.booking_number is None else str(event.booking_number)
+    names = (event.cal_com_event_id, event.root_uid, number, event.ical_uid)
     return name in names or name.lower() in emails or name in event.metadata.values()
 
 
@@ -190,8 +202,9 @@ def _after(cursor: Cursor) -> tuple[bool, float, str]:
 def _calendar_event(row: asyncpg.Record) -> CalendarEvent:
     values: dict[str, Any] = dict(row)
     values["id"], values["appointment_id"] = UUID(int=row["id"].int), UUID(int=row["appointment_id"].int)
-    values["attendees"] = msgspec.json.decode(row["attendees"])
-    values["metadata"] = msgspec.json.decode(row["metadata"])
+    people = msgspec.json.decode(row["attendees"])
+    values["attendees"] = [{field: person[field] for field in ATTENDEE_FIELDS} for person in people]
+    values["metadata"] = dict(sorted(msgspec.json.decode(row["metadata"]).items()))
     return CalendarEvent(**values)
 
 

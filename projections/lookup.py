@@ -133,9 +133,11 @@ async def _load(connection: Connection, ledger: Ledger, name: str, moment: Momen
         up_to = (await read_head(connection, ledger.ledger_id)).position
     else:
         up_to = await read_position_as_of(connection, ledger.ledger_id, moment.as_of)
+    names = [name]
     if "@" in name:
-        name = await connection.fetchval(SQL["find_uid_by_ical_uid"], ledger.ledger_id, name) or name
-    seeds = [booking_stream(name)]
+        rows = await connection.fetch(SQL["find_uids_by_ical_uid"], ledger.ledger_id, name)
+        names = [row["cal_com_event_id"] for row in rows]
+    seeds = [booking_stream(uid) for uid in names]
     if name.isascii() and name.isdigit() and len(name) < len(str(2**63)):
         seeds.append(number_stream(int(name)))
     histories = await load_histories(
@@ -146,7 +148,7 @@ async def _load(connection: Connection, ledger: Ledger, name: str, moment: Momen
         look_up_numbers=number_lookup(connection, ledger),
         valid_at=moment.valid_at,
     )
-    return histories, name
+    return histories, next((uid for uid in names if booking_stream(uid) in histories.bookings), name)
 
 
 def _current(histories: Histories, name: str) -> Booking:

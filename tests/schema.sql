@@ -262,8 +262,8 @@ CREATE TABLE ledger.schema_migrations (
 
 CREATE TABLE projections.booking_attendees_1 (
     ledger_id integer NOT NULL,
-    uid text NOT NULL,
-    email text NOT NULL,
+    uid text NOT NULL COLLATE pg_catalog."C",
+    email text NOT NULL COLLATE pg_catalog."C",
     ledger text NOT NULL,
     name text,
     phone text,
@@ -275,7 +275,7 @@ CREATE TABLE projections.booking_attendees_1 (
 CREATE TABLE projections.calendar_events_1 (
     ledger_id integer NOT NULL,
     id uuid NOT NULL,
-    cal_com_event_id text NOT NULL,
+    cal_com_event_id text NOT NULL COLLATE pg_catalog."C",
     ledger text NOT NULL,
     salon_id text,
     client_id text,
@@ -411,6 +411,7 @@ CREATE VIEW public.calendar_events AS
     ical_uid,
     started,
     ended,
+    marked,
     created_at,
     updated_at,
     synced_at

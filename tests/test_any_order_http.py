@@ -38,7 +38,7 @@ def orders(name: str) -> list[tuple[bytes, ...]]:
     bodies = tuple(json_bytes(sent) for sent in LIFECYCLES[name](Studio(rng), slot).deliveries)
     others = list(permutations(bodies)) if len(bodies) <= DELIVERIES_MAX else [tuple(rng.sample(bodies, len(bodies)))]
     sampled = rng.sample(others, min(PERMUTATIONS_EACH, len(others)))
-    return [bodies, *(order + (rng.choice(order),) for order in sampled)]
+    return [bodies, *((*order, rng.choice(order)) for order in sampled)]
 
 
 async def rows_by_ledger(connection: asyncpg.Connection, query: str) -> dict[str, list[bytes]]:

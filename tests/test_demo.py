@@ -16,6 +16,8 @@ import pytest
 from tests.serving import COMMAND, environment, free_port
 
 DEMO_SECONDS_MAX = 120
+EXIT_INTERRUPTED = 1
+"""Click's, where Ctrl-C comes in the moment before the demo begins to wait for it."""
 
 # A network of its own with nothing in it but the loopback; a user of one's own goes with it where we are not root.
 ALONE = f"""
@@ -151,7 +153,7 @@ def test_a_demo_that_is_ended_from_outside_leaves_nothing_behind_either(folder: 
         answer = httpx.get(shown[2], headers={"authorization": f"Bearer {shown[1]}"}, trust_env=False)
         assert len(answer.json()["bookings"]) == 3
         demo.send_signal(ending)
-        assert demo.wait(DEMO_SECONDS_MAX) in (0, 128 + ending)
+        assert demo.wait(DEMO_SECONDS_MAX) in (0, 128 + ending, EXIT_INTERRUPTED)
     assert_nothing_is_left(folder, data, home)
 
 
@@ -164,7 +166,7 @@ def test_a_demo_in_a_folder_that_nobody_else_may_enter_leaves_nothing_elsewhere(
         data = (home / "postgres").resolve()
         assert (data / "PG_VERSION").exists()
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(DEMO_SECONDS_MAX) == 0
+        assert demo.wait(DEMO_SECONDS_MAX) in (0, EXIT_INTERRUPTED)
     try:
         assert_nothing_is_left(private, data, home)
     finally:

@@ -190,6 +190,7 @@ async def test_line_ends_of_a_windows_checkout_are_no_edit(
     await migrate(session, folder=folder)
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     await refuse_unknown_schema(session, folder=folder)
+    assert await migrate(session, folder=folder) == []
 
 
 async def test_a_database_behind_ahead_or_at_our_version_is_told_apart(

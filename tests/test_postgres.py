@@ -82,9 +82,11 @@ async def test_a_server_that_refuses_us_says_why(empty_database: str) -> None:
 
 async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "CONNECT_SECONDS_MAX", 0.05)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(ServerUnreachable, match="no answer within"):
-            await connect(f"postgres://me:{PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/ledger")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ServerUnreachable, match="no answer within"),
+    ):
+        await connect(f"postgres://me:{PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/ledger")
 
 
 async def test_something_that_is_no_postgres_is_refused() -> None:

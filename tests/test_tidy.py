@@ -70,6 +70,9 @@ RUNS_SQL = {
 }
 
 WORKER_LOOPS = {
+    "api/deliveries.py _flush_or_log",
+    "ledger/appender.py _write",
+    "ledger/appender.py _append",
     "projections/runner.py _apply",
     "projections/runner.py _apply_singly",
     "projections/runner.py _run",

@@ -33,6 +33,7 @@ CATCH_UP_SECONDS_MAX = 30.0
 LOOK_AGAIN_SECONDS = 0.05
 PORTS_MAX = 5
 SERVE = "from api.cli.main import main; main()"
+WEBHOOK_PATH = "/api/webhooks/cal-com"
 OUR_SETTINGS = ("DATABASE_URL", "DATABASE_DIRECT_URL", "CAL_COM_WEBHOOK_SECRET", "INTERNAL_API_KEY")
 
 
@@ -75,12 +76,9 @@ def demo(*, ends: bool, bookings: int, seed: int) -> None:
             else:
                 click.echo(f"\nThe server runs on http://127.0.0.1:{port}, the key of this run is {key}. Try:")
                 click.echo(f"  curl -H 'Authorization: Bearer {key}' 'http://127.0.0.1:{port}/api/bookings?limit=3'")
-                click.echo("Ctrl-C ends the demo and removes everything.")
                 with contextlib.suppress(KeyboardInterrupt):
+                    click.echo("Ctrl-C ends the demo and removes everything.")
                     signal.pause()
-
-
-WEBHOOK_PATH = "/api/webhooks/cal-com"
 
 
 def _remove_cluster(home: Path) -> None:

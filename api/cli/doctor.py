@@ -31,7 +31,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 def doctor(*, as_json: bool) -> None:
     """Say in one line each what is wrong here and what to do.
 
-    Looks at the settings, the webhook secret, the key, the address and the database. Changes nothing.
+    Looks at the settings, the webhook secret, the key, the address and the database. Changes nothing, except that
+    without DATABASE_URL the embedded database is made if there is none yet.
     """
     checks = []
     for check in _checks():

@@ -10,7 +10,7 @@ from typing import TypeGuard
 import msgspec
 
 from ledger.calcom.envelope import Envelope, booking_stream, number_stream
-from ledger.calcom.payloads import Attendee, Payload, in_utc, read_part
+from ledger.calcom.payloads import Attendee, Payload, in_utc, is_link, read_part
 from ledger.calcom.triggers import FLAT_TRIGGERS
 from ledger.facts import (
     AnyFact,
@@ -265,15 +265,11 @@ def _payment_number(payload: Payload) -> int | None:
 def _meeting_url(payload: Payload) -> str | None:
     """Where to join: Cal.com's own room, another provider's, or a location that is a link."""
     url = payload.metadata.get("videoCallUrl") if payload.metadata else None
-    if _is_link(url):
+    if is_link(url):
         return url
-    if payload.video_call_data is not None and _is_link(payload.video_call_data.url):
+    if payload.video_call_data is not None and is_link(payload.video_call_data.url):
         return payload.video_call_data.url
-    return payload.location if _is_link(payload.location) else None
-
-
-def _is_link(url: object) -> TypeGuard[str]:
-    return isinstance(url, str) and url.startswith(("https://", "http://"))
+    return payload.location if is_link(payload.location) else None
 
 
 def _metadata(payload: Payload) -> dict[str, str] | None:

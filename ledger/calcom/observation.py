@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ledger.calcom.envelope import booking_stream
-from ledger.calcom.payloads import read_instant
+from ledger.calcom.payloads import is_link, read_instant
 from ledger.facts import Details, Observed, Person
 from ledger.vocabulary import BookingStatus, StreamId
 
@@ -103,7 +103,7 @@ def _details(booking: ObservedBooking, people: tuple[Person, ...]) -> Details:
         start=read_instant(booking.start),
         end=read_instant(booking.end),
         location=booking.location or None,
-        meeting_url=booking.meeting_url or None,
+        meeting_url=booking.meeting_url if is_link(booking.meeting_url) else None,
         host_email=host.email.lower() if host.email else None,
         host_name=host.name,
         attendees=people or None,

@@ -7,7 +7,7 @@ is left out. Bytes that are no JSON at all raise Unreadable: they are kept in th
 
 import re
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import msgspec
 from msgspec.structs import FieldInfo
@@ -231,6 +231,11 @@ def _fitting_part(field: FieldInfo, value: object) -> object:
     if kind not in (None, Attendee) and isinstance(value, dict):
         return _fitting(kind, value)
     return msgspec.json.decode(msgspec.json.encode(value), type=field.type)
+
+
+def is_link(text: object) -> TypeGuard[str]:
+    """Whether a browser may be sent there: `javascript:` and the like are none."""
+    return isinstance(text, str) and text.startswith(("https://", "http://"))
 
 
 def read_instant(text: object) -> datetime | None:
