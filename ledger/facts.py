@@ -156,7 +156,7 @@ class GuestsAbsent(Fact, frozen=True, kw_only=True):
 class SeatLeft(Fact, frozen=True, kw_only=True):
     """One attendee left a seated booking, which lives on while anybody is left.
 
-    `ambiguous`: the body would look the same if the whole booking had been cancelled.
+    `emails` is empty where Cal.com no longer found who it was.
     """
 
     rank = 85
@@ -164,7 +164,6 @@ class SeatLeft(Fact, frozen=True, kw_only=True):
     moved_to_uid: str | None = None
     details: Details
     reason: str | None = None
-    ambiguous: bool = False
 
 
 class Cancelled(Fact, frozen=True, kw_only=True):

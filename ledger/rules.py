@@ -137,7 +137,7 @@ def _seat_left(booking: Booking, fact: SeatLeft) -> None:
         booking.seats_went_to = (*booking.seats_went_to, fact.moved_to_uid)
     booking.seated = {email: person for email, person in booking.seated.items() if email not in leavers}
     _fill(booking, msgspec.structs.replace(fact.details, attendees=None))
-    if not booking.seated:
+    if not booking.seated or not fact.emails:
         _doubt(booking, "seat_or_whole")
 
 

@@ -192,14 +192,19 @@ def test_a_booking_without_seats_has_the_attendees_named_last() -> None:
 
 
 def test_a_seat_that_leaves_does_not_cancel_the_class() -> None:
-    booking = after(*seats(ADA, BOB), SeatLeft(emails=(ADA.email,), details=in_class(ADA), ambiguous=True))
+    booking = after(*seats(ADA, BOB), SeatLeft(emails=(ADA.email,), details=in_class(ADA)))
     assert (booking.booking_status, set(booking.attendees), booking.left) == ("accepted", {BOB.email}, {ADA.email: ADA})
     assert not booking.doubts
 
 
 def test_when_the_last_seat_leaves_it_may_have_been_the_whole_class() -> None:
-    booking = after(*seats(ADA), SeatLeft(emails=(ADA.email,), details=in_class(ADA), ambiguous=True))
+    booking = after(*seats(ADA), SeatLeft(emails=(ADA.email,), details=in_class(ADA)))
     assert (booking.booking_status, set(booking.doubts)) == ("accepted", {"seat_or_whole"})
+
+
+def test_when_a_nameless_seat_leaves_everybody_stays_and_it_is_doubted() -> None:
+    booking = after(*seats(ADA, BOB), SeatLeft(emails=(), details=NOTHING))
+    assert (set(booking.attendees), set(booking.doubts)) == ({ADA.email, BOB.email}, {"seat_or_whole"})
 
 
 def test_a_seat_that_comes_back_is_taken_again() -> None:
@@ -309,7 +314,7 @@ def test_a_series_that_was_settled_by_one_webhook_wants_checking() -> None:
 
 
 def test_an_observation_settles_doubts_and_later_webhooks_count_again() -> None:
-    doubted = (*seats(ADA), SeatLeft(emails=(ADA.email,), details=NOTHING, ambiguous=True))
+    doubted = (*seats(ADA), SeatLeft(emails=(ADA.email,), details=NOTHING))
     settled = after(*doubted, paid, observed(status="cancelled", cancellation_reason="Conflict"))
     assert (settled.booking_status, settled.doubts, settled.paid) == ("cancelled", {}, True)
     assert settled.cancellation_reason == "Conflict"

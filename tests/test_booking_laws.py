@@ -79,7 +79,7 @@ facts = st.one_of(
     st.builds(Paid, details=details, accepted=flags),
     st.builds(AttendeesMarked, absent=marks, details=details),
     st.builds(GuestsAbsent, emails=some_emails, details=details),
-    st.builds(SeatLeft, emails=some_emails, details=details, ambiguous=flags),
+    st.builds(SeatLeft, emails=some_emails, details=details),
     st.builds(Cancelled, details=details, reason=st.none() | texts, reschedule_requested=flags),
     st.builds(Superseded, by_uid=uids, details=details, by_snapshot=flags),
     st.builds(

@@ -1,7 +1,7 @@
 """What a body means: the facts it states, each with the stream of the booking it is about.
 
 Pure and total. The rules are CALCOM.md sections 1 and 3 and PAYLOADS.md section 3; where a body could mean two things
-the fact says so (`ambiguous`), nothing is guessed silently.
+the booking says so as a doubt (`ledger/rules.py`), nothing is guessed silently.
 """
 
 from collections.abc import Callable
@@ -136,7 +136,7 @@ def _cancelled(_envelope: Envelope, payload: Payload, details: Details) -> Facts
     reason = (payload.cancellation_reason or "").strip() or None
     if _is_seat_leaver(payload):
         emails = tuple(person.email for person in details.attendees or ())
-        return [(None, SeatLeft(emails=emails, details=details, reason=reason, ambiguous=True))]
+        return [(None, SeatLeft(emails=emails, details=details, reason=reason))]
     return [
         (
             None,
@@ -247,10 +247,13 @@ def _is_seat_move(payload: Payload) -> bool:
 
 
 def _is_seat_leaver(payload: Payload) -> bool:
-    """CANCELLED of a seated booking with just the leaver, as a database row, and nobody named as canceller."""
-    attendees = payload.attendees or []
-    seated = payload.seats_per_time_slot is not None and payload.cancelled_by.__class__ is not str
-    return seated and len(attendees) == 1 and attendees[0].booking_id is not None
+    """CANCELLED of a seated booking by nobody named, with just the leaver as a database row, or with nobody at all.
+
+    The cancellation of the whole booking lists everybody.
+    """
+    if payload.seats_per_time_slot is None or isinstance(payload.cancelled_by, str) or payload.attendees is None:
+        return False
+    return not payload.attendees or (len(payload.attendees) == 1 and payload.attendees[0].booking_id is not None)
 
 
 def _asks_to_reschedule(payload: Payload) -> bool:
