@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from ledger.errors import AppenderFull, BookingLedgerError, StoreUnavailable
+from ledger.errors import AppenderFull, BookingLedgerError, StoreUnavailable, VersionConflict
 from ledger.postgres import is_database_trouble
 from ledger.store import NewEvent, Placed, append
 from ledger.vocabulary import LedgerId
@@ -149,7 +149,7 @@ class Appender:
             if len(batch) == 1 or isinstance(error, StoreUnavailable):
                 self._fail(batch, error)
             else:
-                log.warning("append_split", requests=len(batch), error=type(error).__name__)
+                log.info("append_split", requests=len(batch), error=type(error).__name__)
                 for request in batch:
                     await self._write([request])
             return
@@ -176,7 +176,8 @@ class Appender:
 
     def _fail(self, batch: list[_Request], error: Exception) -> None:
         known = isinstance(error, BookingLedgerError)
-        log.error("append_failed", requests=len(batch), error=type(error).__name__)
+        if not isinstance(error, VersionConflict):  # that is the caller's ordinary answer
+            log.error("append_failed", requests=len(batch), error=type(error).__name__)
         for request in batch:
             if not request.answer.done():
                 request.answer.set_exception(error if known else StoreUnavailable(type(error).__name__))

@@ -27,6 +27,7 @@ from ledger.postgres import Connection
 from ledger.store import RecordedEvent, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
 
+WEBHOOK_TOPICS = "calcom."
 CHAIN_LENGTH_MAX = 100
 ROUNDS_A_BOOKING = 2
 """One to glance at a booking, one to read on from there."""
@@ -61,6 +62,8 @@ def read_event(event: RecordedEvent) -> Reading:
         return Reading(chain=(event.stream_id,), glances=(read_link(event.body).by_stream,))
     if event.topic == OBSERVED_TOPIC:
         return _reading(event, event.occurred_at, event.topic, [read_observation(event.body)])
+    if not event.topic.startswith(WEBHOOK_TOPICS):
+        return Reading()
     envelope = open_envelope(event.body)
     occurred_at = envelope.occurred_at or event.occurred_at
     return _reading(event, occurred_at, envelope.trigger or event.topic, meaning_of(envelope))

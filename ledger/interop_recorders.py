@@ -3,7 +3,7 @@
 How originators and versions become streams and theirs is told in ledger/interop.py.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -32,10 +32,10 @@ from ledger.interop_events import (
     OurNotification,
     OurStoredEvent,
 )
-from ledger.interop_thread import LedgerThread
+from ledger.interop_thread import LedgerThread, Track
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from ledger.store import NewEvent, Placed, RecordedEvent, append, read_head
+from ledger.store import NewEvent, RecordedEvent, read_head
 from ledger.vocabulary import LedgerId, StreamId
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
@@ -80,30 +80,10 @@ class LedgerAggregateRecorder(AggregateRecorder):
 
         return self.ledger.call(select)
 
-    def _save(
-        self,
-        stored_events: Sequence[StoredEvent],
-        track: Callable[[Connection, LedgerId], Awaitable[None]] | None = None,
-    ) -> list[int]:
-        """The positions of the events, all of which went in, in the transaction of `track`.
-
-        The events' ids are given once, so making the call again cannot append twice: a save that had been committed
-        before the connection was lost is answered as duplicates, and its tracking went with it.
-        """
+    def _save(self, stored_events: Sequence[StoredEvent], track: Track | None = None) -> list[int]:
+        """The positions of the events, all of which went in together."""
         events = _new_events(stored_events)
-
-        async def save(connection: Connection, ledger_id: LedgerId) -> list[Placed]:
-            if track is None:
-                return await append(connection, ledger_id, events)
-            async with connection.transaction():
-                placed = await append(connection, ledger_id, events)
-                if not placed or not all(place.duplicate for place in placed):
-                    await track(connection, ledger_id)
-                return placed
-
-        if not events and track is None:
-            return []
-        return [place.position for place in self.ledger.call(save, is_save=True, is_repeatable=bool(events))]
+        return [place.position for place in self.ledger.save(events, track)] if events or track else []
 
 
 class LedgerApplicationRecorder(LedgerAggregateRecorder, ApplicationRecorder):

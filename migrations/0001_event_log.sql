@@ -100,7 +100,8 @@ RETURN int4send(octet_length(convert_to(value, 'UTF8'))) || convert_to(value, 'U
 -- Under the head's lock: event ids already in the log are left out (and answered with the place of the first), the
 -- others get the next positions and stream versions, the chain goes on, one notification goes out. `expected_versions`
 -- holds null for "any", else the stream's version right before the event, the batch's earlier ones counted; a stream
--- that is elsewhere raises BL001 (detail: expected, actual, stream) and nothing is appended.
+-- that is elsewhere raises BL001 (detail: expected, actual, stream) and nothing is appended. Planned once a session:
+-- its plan does not depend on the values, and planning took longer than appending.
 CREATE FUNCTION ledger.append_events(
     into_ledger int,
     event_ids uuid[],
@@ -113,7 +114,7 @@ CREATE FUNCTION ledger.append_events(
     metadatas text[],
     expected_versions int[]
 ) RETURNS TABLE (ordinal int, event_position bigint, event_stream_version int, duplicate boolean)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = 'force_generic_plan' AS $$
 DECLARE
     head record;
     moment timestamptz;

@@ -27,6 +27,7 @@ $$;
 
 CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
     LANGUAGE plpgsql
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 DECLARE
     head record;

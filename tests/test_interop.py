@@ -368,6 +368,27 @@ def test_of_two_who_decided_on_one_version_one_is_refused(app: Application[Any])
     assert app.recorder.max_notification_id() == 2
 
 
+def test_of_many_at_once_who_decided_on_one_version_one_wins(recorder: LedgerApplicationRecorder) -> None:
+    """And those who decided on something else all go in, though they share transactions with the losers."""
+
+    def save(number: int) -> bool:
+        recorder.insert_events(stored(f"other-{number}", 1))
+        try:
+            recorder.insert_events([*stored(f"mine-{number}", 1), *stored("customer-1", 1)])
+        except IntegrityError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(max_workers=WRITERS) as executor:
+        won = list(executor.map(save, range(10 * WRITERS)))
+    assert sum(won) == 1
+    winner = won.index(True)
+    followed = recorder.select_notifications(1, 1_000)
+    names = {str(found.originator_id) for found in followed}
+    assert names == {*(f"other-{number}" for number in range(10 * WRITERS)), f"mine-{winner}", "customer-1"}
+    assert [found.id for found in followed] == list(range(1, 10 * WRITERS + 3))
+
+
 def test_versions_have_no_gaps(recorder: LedgerApplicationRecorder) -> None:
     for versions in ((2,), (1, 3), (1, 1), (2, 1), (-1,)):
         with pytest.raises(IntegrityError):
@@ -591,12 +612,10 @@ def test_saves_whose_connections_die_go_in_once_each(
     assert recorder.max_notification_id() == 2 * SAVES
 
 
-@pytest.fixture
-def answers_get_lost(ledger: LedgerThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call is done, and then its connection is lost before the caller hears of it; the next attempt goes well."""
-    call = ledger.call
+class LosingThread(LedgerThread):
+    """Whatever is asked is done, and then the connection is lost before the answer; the next attempt goes well."""
 
-    def call_twice(work: Work[Answer], **how: bool) -> Answer:
+    async def _answer(self, work: Work[Answer], *, is_repeatable: bool) -> Answer:
         attempts = itertools.count()
 
         async def lose_the_first_answer(connection: Connection, ledger_id: LedgerId) -> Answer:
@@ -605,27 +624,33 @@ def answers_get_lost(ledger: LedgerThread, monkeypatch: pytest.MonkeyPatch) -> N
                 raise asyncpg.ConnectionDoesNotExistError("the answer was lost")
             return answer
 
-        return call(lose_the_first_answer, **how)
-
-    monkeypatch.setattr(ledger, "call", call_twice)
+        return await super()._answer(lose_the_first_answer, is_repeatable=is_repeatable)
 
 
-@pytest.mark.usefixtures("answers_get_lost")
-def test_a_save_whose_answer_was_lost_is_answered_and_kept_once(ledger: LedgerThread) -> None:
-    recorder = LedgerProcessRecorder(ledger)
+@pytest.fixture
+def losing_ledger(database: str) -> Iterator[LedgerThread]:
+    thread = LosingThread(database, ledger_name="main")
+    yield thread
+    thread.close()
+
+
+def test_a_save_whose_answer_was_lost_is_answered_and_kept_once(losing_ledger: LedgerThread) -> None:
+    recorder = LedgerProcessRecorder(losing_ledger)
     assert recorder.insert_events(stored("customer-1", 0, 1)) == [1, 2]
     assert recorder.insert_events(stored("customer-1", 2), tracking=Tracking("upstream", 7)) == [3]
     assert (recorder.max_notification_id(), recorder.max_tracking_id("upstream")) == (3, 7)
 
 
-@pytest.mark.usefixtures("answers_get_lost")
-def test_what_cannot_be_told_from_anothers_is_not_tried_again(ledger: LedgerThread) -> None:
-    tracking, snapshots = LedgerTrackingRecorder(ledger), LedgerSnapshotRecorder(ledger, recorder_name="snapshots")
+def test_what_cannot_be_told_from_anothers_is_not_tried_again(losing_ledger: LedgerThread) -> None:
+    tracking, process = LedgerTrackingRecorder(losing_ledger), LedgerProcessRecorder(losing_ledger)
+    snapshots = LedgerSnapshotRecorder(losing_ledger, recorder_name="snapshots")
     with pytest.raises(OperationalError, match="the answer was lost"):
         tracking.insert_tracking(Tracking("upstream", 7))
     with pytest.raises(OperationalError, match="the answer was lost"):
+        process.insert_events([], tracking=Tracking("upstream", 8))
+    with pytest.raises(OperationalError, match="the answer was lost"):
         snapshots.insert_events(stored("customer-1", 5))
-    assert tracking.max_tracking_id("upstream") == 7
+    assert tracking.max_tracking_id("upstream") == 8
     assert len(snapshots.select_events("customer-1")) == 1
 
 
