@@ -1,7 +1,6 @@
 """The Litestar application: routes, the guard in front of them, and what runs while it does."""
 
 import contextlib
-import gc
 import logging
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from api.auth import require_key
 from api.bookings import get_booking, get_booking_history, get_bookings
 from api.composition import opened
+from api.garbage import settle_garbage
 from api.health import livez, readyz
 from api.problems import answer_problem
 from api.webhooks import receive_webhook
@@ -29,8 +29,7 @@ def create_app(settings: Settings, dsn: str, *, internal_key: Secret, with_worke
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with opened(settings, dsn, with_worker=with_worker) as running:
             app.state.running = running
-            gc.collect()
-            gc.freeze()  # what is alive now stays: collections during requests need not look at it
+            settle_garbage()
             yield
 
     app = Litestar(

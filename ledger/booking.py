@@ -51,7 +51,7 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     stream_id: StreamId
     told: tuple[Details, ...] = ()
     named: tuple[Person, ...] | None = None
-    seated: Mapping[str, Person] = NOTHING
+    seated: dict[str, Person] = {}
     is_class: bool = False
     left: Mapping[str, Person] = NOTHING
     absent: Mapping[str, bool] = NOTHING

@@ -23,10 +23,13 @@ def fold(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
     booking = _blank(stream_id)
     latest = None
     for dated in facts:
-        if latest is not None and dated.occurred_at <= latest:
+        occurred_at, fact, doubts = dated.occurred_at, dated.fact, booking.doubts
+        if latest is not None and occurred_at <= latest:
             return _fold_sorted(stream_id, sorted(facts, key=BY_ORDER))
-        latest = dated.occurred_at
-        _step(booking, dated)
+        latest = occurred_at
+        APPLY[fact.__class__](booking, fact)
+        if booking.doubts is not doubts:
+            _attribute(booking, dated)
     booking.facts = facts
     return booking
 
@@ -34,6 +37,7 @@ def fold(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
 def evolve(booking: Booking, dated: Dated) -> Booking:
     """The next state, where `dated` is not earlier than any fact folded so far. Total: any fact is accepted."""
     following = copy.copy(booking)
+    following.seated = dict(booking.seated)
     _step(following, dated)
     following.facts = (*booking.facts, dated)
     return following
@@ -51,11 +55,15 @@ def _fold_sorted(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
 
 
 def _step(booking: Booking, dated: Dated) -> None:
-    """The fact has had its effect; a doubt that it raised names it as its cause."""
-    fact, doubts = dated.fact, booking.doubts
-    APPLY[fact.__class__](booking, fact)
+    doubts = booking.doubts
+    APPLY[dated.fact.__class__](booking, dated.fact)
     if booking.doubts is not doubts:
-        booking.doubts = {name: cause or dated for name, cause in booking.doubts.items()}
+        _attribute(booking, dated)
+
+
+def _attribute(booking: Booking, dated: Dated) -> None:
+    """A doubt that has just been raised was raised by this fact."""
+    booking.doubts = {name: cause or dated for name, cause in booking.doubts.items()}
 
 
 def link_chain(bookings: Mapping[StreamId, Booking], stream_of: Callable[[str], StreamId]) -> None:

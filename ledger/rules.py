@@ -130,14 +130,13 @@ def _guests_absent(booking: Booking, fact: GuestsAbsent) -> None:
 
 
 def _seat_left(booking: Booking, fact: SeatLeft) -> None:
-    _seat(booking)
-    leavers = {email: booking.seated.get(email) or Person(email=email) for email in fact.emails}
+    seated = _seat(booking)
+    leavers = {email: seated.pop(email) if email in seated else Person(email=email) for email in fact.emails}
     booking.left = {**booking.left, **leavers}
     if fact.moved_to_uid is not None:
         booking.seats_went_to = (*booking.seats_went_to, fact.moved_to_uid)
-    booking.seated = {email: person for email, person in booking.seated.items() if email not in leavers}
     _fill(booking, msgspec.structs.replace(fact.details, attendees=None))
-    if not booking.seated or not fact.emails:
+    if not seated or not fact.emails:
         _doubt(booking, "seat_or_whole")
 
 
@@ -228,8 +227,9 @@ def _overwrite(booking: Booking, details: Details, *, joins: bool = False) -> No
         booking.metadata = {**booking.metadata, **details.metadata} if booking.metadata else details.metadata
     if details.attendees is not None:
         if joins:
-            _seat(booking)
-            booking.seated = {**booking.seated, **{person.email: person for person in details.attendees}}
+            seated = _seat(booking)
+            for person in details.attendees:
+                seated[person.email] = person
         else:
             booking.named = details.attendees
 
@@ -246,9 +246,11 @@ def _fill(booking: Booking, details: Details) -> None:
     _imply_accepted(booking)
 
 
-def _seat(booking: Booking) -> None:
-    """From here on attendees come and go one by one."""
-    booking.seated, booking.named = booking.attendees, None
+def _seat(booking: Booking) -> dict[str, Person]:
+    """From here on attendees come and go one by one, in the dictionary returned."""
+    if booking.named is not None:
+        booking.seated, booking.named = dict(booking.attendees), None
+    return booking.seated
 
 
 APPLY: dict[type[AnyFact], Callable[[Booking, Any], None]] = {

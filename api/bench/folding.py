@@ -1,5 +1,6 @@
 """How fast histories become bookings: decoded facts, whole bodies, and the eventsourcing library beside them."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -48,7 +49,7 @@ def make_bodies(*, bookings: int, seed: int = 1) -> list[bytes]:
 
 def decode(bodies: Sequence[bytes]) -> list[History]:
     """Every body's facts, by stream."""
-    histories: dict[StreamId, list[Dated]] = {}
+    histories: dict[StreamId, list[Dated]] = defaultdict(list)
     for position, body in enumerate(bodies, start=1):
         envelope = open_envelope(body)
         for stream_id, fact in meaning_of(envelope):
@@ -61,7 +62,7 @@ def decode(bodies: Sequence[bytes]) -> list[History]:
                 trigger=envelope.trigger or "",
                 fact=fact,
             )
-            histories.setdefault(stream_id, []).append(dated)
+            histories[stream_id].append(dated)
     return list(histories.items())
 
 

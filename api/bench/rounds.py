@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from api.garbage import settle_garbage
+
 ROUNDS_DEFAULT = 5
 ROUNDS_QUICK = 3
 
@@ -57,8 +59,7 @@ def compare(
     rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
         for contender in contenders:
-            gc.collect()
-            gc.freeze()  # as the server does: what was prepared is not looked at again
+            settle_garbage()  # as the server does
             begun = time.perf_counter()
             units = contender.run()
             rates[contender.name].append(units / (time.perf_counter() - begun))

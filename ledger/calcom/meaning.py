@@ -96,7 +96,8 @@ Facts = list[tuple[StreamId | None, AnyFact]]
 
 
 def _created(envelope: Envelope, _payload: Payload, details: Details) -> Facts:
-    return [(None, Created(details=details)), *_superseded(envelope, details)]
+    created = Created(details=details)
+    return [(None, created), *_superseded(envelope, details)] if details.previous_uid else [(None, created)]
 
 
 def _requested(envelope: Envelope, _payload: Payload, details: Details) -> Facts:

@@ -256,8 +256,10 @@ def in_utc(moment: datetime | None) -> datetime | None:
     """The same instant in UTC; None where there is none, or none that a calendar can have (`EARLIEST`, `LATEST`)."""
     if moment is None:
         return None
-    try:
-        instant = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        return None
+    instant = moment
+    if moment.tzinfo is not UTC:
+        try:
+            instant = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        except OverflowError:
+            return None
     return instant if EARLIEST <= instant <= LATEST else None
