@@ -32,40 +32,58 @@ CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stre
 DECLARE
     head record;
     moment timestamptz;
-    appended bigint;
     wrong record;
+    fresh int[];
+    versions int[];
+    links bytea[];
+    running bytea;
+    digests bytea[] := '{}';
+    link bytea;
 BEGIN
     SELECT ledgers.position, ledgers.digest, ledgers.recorded_at INTO STRICT head
     FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
     moment := greatest(clock_timestamp(), head.recorded_at);
 
-    IF expected_versions IS NOT NULL THEN
-        SELECT placed.* INTO wrong
+    -- What is new, by its place in the batch: ids that are in the log, or came earlier in the batch, are left out.
+    fresh := ARRAY(
+        SELECT min(given.at)::int
+        FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+        WHERE NOT EXISTS (
+            SELECT FROM ledger.events AS known
+            WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+        )
+        GROUP BY given.event_id
+        ORDER BY min(given.at)
+    );
+
+    -- The version each new event gets, aligned with `fresh`.
+    versions := ARRAY(
+        SELECT
+            coalesce(
+                (
+                    SELECT e.stream_version FROM ledger.events AS e
+                    WHERE e.ledger_id = into_ledger AND e.stream_id = placed.stream_id
+                    ORDER BY e.stream_version DESC
+                    LIMIT 1
+                ),
+                0
+            ) + placed.step::int
         FROM (
             SELECT
-                fresh.stream_id,
-                fresh.expected,
-                fresh.at,
-                coalesce(
-                    (
-                        SELECT max(e.stream_version) FROM ledger.events AS e
-                        WHERE e.ledger_id = into_ledger AND e.stream_id = fresh.stream_id
-                    ),
-                    0
-                ) + row_number() OVER (PARTITION BY fresh.stream_id ORDER BY fresh.at) - 1 AS actual
-            FROM (
-                SELECT DISTINCT ON (given.event_id) given.stream_id, given.expected, given.at
-                FROM unnest(event_ids, stream_ids, expected_versions)
-                    WITH ORDINALITY AS given (event_id, stream_id, expected, at)
-                WHERE NOT EXISTS (
-                    SELECT FROM ledger.events AS known
-                    WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
-                )
-                ORDER BY given.event_id, given.at
-            ) AS fresh
+                stream_ids[new.at] AS stream_id,
+                new.place,
+                row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.place) AS step
+            FROM unnest(fresh) WITH ORDINALITY AS new (at, place)
         ) AS placed
-        WHERE placed.expected <> placed.actual
-        ORDER BY placed.at
+        ORDER BY placed.place
+    );
+
+    IF expected_versions IS NOT NULL THEN
+        SELECT stream_ids[new.at] AS stream_id, expected_versions[new.at] AS expected, new.version - 1 AS actual
+        INTO wrong
+        FROM unnest(fresh, versions) WITH ORDINALITY AS new (at, version, place)
+        WHERE expected_versions[new.at] <> new.version - 1
+        ORDER BY new.place
         LIMIT 1;
         IF FOUND THEN
             RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
@@ -73,89 +91,70 @@ BEGIN
         END IF;
     END IF;
 
-    WITH given AS (
-        SELECT *
-        FROM unnest(event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
-            WITH ORDINALITY
-            AS g (event_id, stream_id, topic, state, encoding, occurred_at, source, metadata, at)
-    ), fresh AS (
-        SELECT DISTINCT ON (given.event_id) given.*
-        FROM given
-        WHERE NOT EXISTS (
-            SELECT FROM ledger.events AS known
-            WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
-        )
-        ORDER BY given.event_id, given.at
-    ), placed AS (
-        SELECT
-            fresh.*,
-            head.position + row_number() OVER (ORDER BY fresh.at) AS position,
-            (coalesce(last.stream_version, 0)
-                + row_number() OVER (PARTITION BY fresh.stream_id ORDER BY fresh.at))::int AS stream_version
-        FROM fresh
-        LEFT JOIN LATERAL (
-            SELECT e.stream_version
-            FROM ledger.events AS e
-            WHERE e.ledger_id = into_ledger AND e.stream_id = fresh.stream_id
-            ORDER BY e.stream_version DESC
-            LIMIT 1
-        ) AS last ON true
-    ), linked AS (
-        SELECT
-            placed.*,
-            '\x01'::bytea || int4send(into_ledger) || int8send(placed.position)
-                || int4send(placed.stream_version) || int2send(placed.encoding)
-                || timestamptz_send(placed.occurred_at) || timestamptz_send(moment)
-                || uuid_send(placed.event_id) || ledger.sized(placed.stream_id) || ledger.sized(placed.topic)
-                || ledger.sized(placed.source) || ledger.sized(placed.metadata) || sha256(placed.state) AS link
-        FROM placed
-    )
-    INSERT INTO ledger.events (
-        ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding,
-        occurred_at, recorded_at, source, metadata, digest
-    )
-    SELECT
-        into_ledger, linked.position, linked.stream_id, linked.stream_version, linked.event_id, linked.topic,
-        linked.state, linked.encoding, linked.occurred_at, moment, linked.source, linked.metadata,
-        ledger.chain(head.digest, linked.link) OVER (ORDER BY linked.position ROWS UNBOUNDED PRECEDING)
-    FROM linked
-    ORDER BY linked.position;
-    GET DIAGNOSTICS appended = ROW_COUNT;
+    IF cardinality(fresh) > 0 THEN
+        IF cardinality(fresh) < cardinality(event_ids) THEN
+            SELECT
+                array_agg(given.stream_id ORDER BY given.at), array_agg(given.topic ORDER BY given.at),
+                array_agg(given.state ORDER BY given.at), array_agg(given.encoding ORDER BY given.at),
+                array_agg(given.occurred_at ORDER BY given.at), array_agg(given.source ORDER BY given.at),
+                array_agg(given.metadata ORDER BY given.at)
+            INTO stream_ids, topics, states, encodings, occurred_ats, sources, metadatas
+            FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
+                WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, at)
+            WHERE given.at = ANY(fresh);
+        END IF;
 
-    IF appended > 0 THEN
+        links := ARRAY(
+            SELECT
+                '\x01'::bytea || int4send(into_ledger) || int8send(head.position + new.place)
+                    || int4send(new.version) || int2send(new.encoding)
+                    || timestamptz_send(new.occurred_at) || timestamptz_send(moment)
+                    || uuid_send(event_ids[new.at]) || ledger.sized(new.stream_id) || ledger.sized(new.topic)
+                    || ledger.sized(new.source) || ledger.sized(new.metadata) || sha256(new.state)
+            FROM unnest(fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
+                WITH ORDINALITY
+                AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, place)
+        );
+        running := head.digest;
+        FOREACH link IN ARRAY links LOOP
+            running := sha256(running || link);
+            digests := array_append(digests, running);
+        END LOOP;
+
+        INSERT INTO ledger.events (
+            ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding,
+            occurred_at, recorded_at, source, metadata, digest
+        )
+        SELECT
+            into_ledger, head.position + new.place, new.stream_id, new.version, event_ids[new.at], new.topic,
+            new.state, new.encoding, new.occurred_at, moment, new.source, new.metadata, new.digest
+        FROM unnest(
+            fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, digests
+        ) WITH ORDINALITY
+            AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, digest, place);
+
         UPDATE ledger.ledgers
-        SET position = head.position + appended,
-            recorded_at = moment,
-            digest = (
-                SELECT e.digest FROM ledger.events AS e
-                WHERE e.ledger_id = into_ledger AND e.position = head.position + appended
-            )
+        SET position = head.position + cardinality(fresh), recorded_at = moment, digest = running
         WHERE ledgers.ledger_id = into_ledger;
         PERFORM pg_notify('ledger_events', into_ledger::text);
     END IF;
 
-    RETURN QUERY
-        SELECT
-            given.at::int,
-            e.position,
-            e.stream_version,
-            e.position <= head.position
-                OR row_number() OVER (PARTITION BY given.event_id ORDER BY given.at) > 1
-        FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
-        JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
-        ORDER BY given.at;
+    IF cardinality(fresh) = cardinality(event_ids) THEN
+        RETURN QUERY
+            SELECT new.at, head.position + new.place, new.version, false
+            FROM unnest(fresh, versions) WITH ORDINALITY AS new (at, version, place)
+            ORDER BY new.place;
+    ELSE
+        RETURN QUERY
+            SELECT given.at::int, e.position, e.stream_version, given.at <> ALL (fresh)
+            FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+            JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
+            ORDER BY given.at;
+    END IF;
 END
 $$;
 
 COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) IS 'Appends a batch under the head''s lock; see migrations/0001_event_log.sql.';
-
-CREATE FUNCTION ledger.chain_step(running bytea, previous bytea, link bytea) RETURNS bytea
-    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-    AS $$
-BEGIN
-    RETURN sha256(coalesce(running, previous) || link);
-END
-$$;
 
 CREATE FUNCTION ledger.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -169,11 +168,6 @@ $$;
 CREATE FUNCTION ledger.sized(value text) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (int4send(octet_length(convert_to(value, 'UTF8'::name))) || convert_to(value, 'UTF8'::name));
-
-CREATE AGGREGATE ledger.chain(bytea, bytea) (
-    SFUNC = ledger.chain_step,
-    STYPE = bytea
-);
 
 CREATE TABLE interop.snapshots (
     ledger_id integer NOT NULL,
