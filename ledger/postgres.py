@@ -102,7 +102,7 @@ async def open_pool(
         command_timeout=statement_seconds_max + ANSWER_GRACE_SECONDS,
         server_settings=_session_settings(statement_seconds_max, behind_pooler=behind_pooler),
         statement_cache_size=0 if behind_pooler else 100,
-        reset=_reset_nothing,
+        reset=_reset_nothing if behind_pooler else None,
     )
     return await _reached(pool)
 
@@ -166,7 +166,7 @@ def _cause(error: BaseException) -> str:
 
 
 async def _reset_nothing(_connection: asyncpg.Connection) -> None:
-    """What the driver rolled back is all there is: pooled work leaves no session state, and a reset is a round trip."""
+    """The driver has rolled back what was open; a session's state is the pooler's affair."""
 
 
 def _session_settings(statement_seconds_max: float, *, behind_pooler: bool) -> dict[str, str]:
