@@ -4,6 +4,10 @@ A reschedule arrives under the new uid only. So that the old booking's stream te
 the same transaction. A link is a pointer, no more: what it means is read from the webhook it points to, so that a
 better decoder improves the past here too. One link of a kind for a pair of bookings: its event id is
 made of these.
+
+A delivery that names no booking gets one by a person's word: `booking.linked` on that booking's stream. It carries the
+delivery's body, so that the stream tells all by itself, and means what that body would mean if it named the booking.
+One delivery has one booking: the event id is made of the delivery's alone.
 """
 
 from datetime import datetime
@@ -11,14 +15,22 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.calcom.envelope import Envelope, booking_stream
-from ledger.calcom.meaning import supersedes
-from ledger.store import Ledger, NewEvent
-from ledger.vocabulary import StreamId
+from ledger.calcom.envelope import (
+    BOOKING_STREAM_PREFIX,
+    NUMBER_STREAM_PREFIX,
+    Envelope,
+    booking_stream,
+    open_envelope,
+)
+from ledger.calcom.meaning import meaning_of, supersedes
+from ledger.errors import NotFound, NotLinkable
+from ledger.store import Ledger, NewEvent, RecordedEvent
+from ledger.vocabulary import BookingUid, StreamId
 
 SUPERSEDED_TOPIC = "booking.superseded"
 SEAT_MOVED_TOPIC = "booking.seat_moved"
 LINK_TOPICS = frozenset({SUPERSEDED_TOPIC, SEAT_MOVED_TOPIC})
+LINKED_TOPIC = "booking.linked"
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,3 +62,58 @@ def link_event(
 
 def read_link(body: bytes) -> Link:
     return msgspec.json.decode(body, type=Link)
+
+
+class Linked(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `booking.linked`: the delivery's event, and its body as it came in."""
+
+    by_event: UUID
+    body: bytes
+
+
+def linked_id(ledger: Ledger, delivery_id: UUID) -> UUID:
+    """The id of the event that links a delivery, to whichever booking."""
+    return ledger.event_id("linked", delivery_id.bytes)
+
+
+def linked_events(
+    ledger: Ledger, delivery: RecordedEvent, stream_id: StreamId, *, expected_version: int | None = None
+) -> tuple[NewEvent, ...]:
+    """What gives the delivery to the booking of this stream: `booking.linked`, and a link where it replaces another.
+
+    Raises NotFound for an event that is no delivery, NotLinkable.
+    """
+    if delivery.source != "webhook":
+        raise NotFound(f"delivery {delivery.event_id}")
+    envelope = open_envelope(delivery.body)
+    if envelope.uid is not None or envelope.number is not None:
+        raise NotLinkable(delivery.event_id, "it names its booking itself")
+    attributed = _attributed(envelope, stream_id)
+    if not meaning_of(attributed):
+        raise NotLinkable(delivery.event_id, "it says nothing of a booking")
+    linked = NewEvent(
+        event_id=linked_id(ledger, delivery.event_id),
+        stream_id=stream_id,
+        topic=LINKED_TOPIC,
+        body=msgspec.json.encode(Linked(by_event=delivery.event_id, body=delivery.body)),
+        occurred_at=delivery.occurred_at,
+        source="command",
+        expected_version=expected_version,
+    )
+    replaced = link_event(
+        ledger, attributed, stream_id=stream_id, event_id=linked.event_id, occurred_at=delivery.occurred_at
+    )
+    return (linked,) if replaced is None else (linked, replaced)
+
+
+def read_linked(stream_id: StreamId, body: bytes) -> Envelope:
+    """The linked delivery's envelope, as if it named the booking on whose stream the link lies."""
+    return _attributed(open_envelope(msgspec.json.decode(body, type=Linked).body), stream_id)
+
+
+def _attributed(envelope: Envelope, stream_id: StreamId) -> Envelope:
+    if stream_id.startswith(NUMBER_STREAM_PREFIX):
+        return msgspec.structs.replace(envelope, number=int(stream_id.removeprefix(NUMBER_STREAM_PREFIX)))
+    uid = BookingUid(stream_id.removeprefix(BOOKING_STREAM_PREFIX))
+    previous_uid = None if envelope.previous_uid == uid else envelope.previous_uid
+    return msgspec.structs.replace(envelope, uid=uid, previous_uid=previous_uid)

@@ -18,8 +18,8 @@ from ledger.folding import BY_ORDER, evolve, fold
 from ledger.history import Histories, load_histories
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from ledger.store import Ledger, read_head, read_position_as_of
-from ledger.vocabulary import StreamId
+from ledger.store import Ledger, read_head, read_position_as_of, read_stream_version
+from ledger.vocabulary import Position, StreamId, StreamVersion
 from projections.calendar_events import CalendarEvent, calendar_event, number_lookup
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
@@ -55,11 +55,13 @@ class Doubt(msgspec.Struct, frozen=True, kw_only=True):
 class FoundBooking(msgspec.Struct, frozen=True, kw_only=True):
     """The booking that stands at the end of the chain asked for. `chain`: its uids from the root on.
 
-    `is_current`: the name asked for is this booking's own, not that of one it has replaced.
+    `is_current`: the name asked for is this booking's own, not that of one it has replaced. `stream_version` counts the
+    events of its own stream: what a command may expect.
     """
 
     asked_for: str
     is_current: bool
+    stream_version: StreamVersion
     as_of: datetime | None
     valid_at: datetime | None
     booking: CalendarEvent
@@ -95,12 +97,15 @@ async def find_booking(
     connection: Connection, ledger: Ledger, name: str, *, moment: Moment = NOW, confirm_on_accept: bool
 ) -> FoundBooking:
     """The booking by any uid of its chain, by its number or its calendar id. Raises NotFound."""
-    histories, uid = await _load(connection, ledger, name, moment)
+    up_to = await _end(connection, ledger, moment)
+    histories, uid = await _load(connection, ledger, name, up_to=up_to, valid_at=moment.valid_at)
     booking = _current(histories, uid)
+    version = await read_stream_version(connection, ledger.ledger_id, booking.stream_id, up_to=up_to)
     causes = [(doubt, cause) for doubt, cause in booking.doubts.items() if cause is not None]
     return FoundBooking(
         asked_for=name,
         is_current=uid in (booking.key, str(booking.number)),
+        stream_version=version,
         as_of=moment.as_of,
         valid_at=moment.valid_at,
         booking=calendar_event(booking, ledger.name, confirm_on_accept=confirm_on_accept),
@@ -116,7 +121,8 @@ async def read_history(
     connection: Connection, ledger: Ledger, name: str, *, moment: Moment = NOW, confirm_on_accept: bool
 ) -> list[HistoryEntry]:
     """What happened to the booking, through its whole chain, each fact with what it changed. Raises NotFound."""
-    histories, uid = await _load(connection, ledger, name, moment)
+    up_to = await _end(connection, ledger, moment)
+    histories, uid = await _load(connection, ledger, name, up_to=up_to, valid_at=moment.valid_at)
     entries: list[HistoryEntry] = []
     shown: dict[str, Any] = {}
     for booking in _chain(histories, _current(histories, uid)):
@@ -125,14 +131,26 @@ async def read_history(
     return sorted(entries, key=lambda entry: (entry.occurred_at, entry.position))
 
 
-async def _load(connection: Connection, ledger: Ledger, name: str, moment: Moment) -> tuple[Histories, str]:
+async def find_streams(connection: Connection, ledger: Ledger, name: str) -> tuple[StreamId, ...]:
+    """The streams of the very booking that is named, rescheduled or not: its own, its number's. Raises NotFound."""
+    up_to = await _end(connection, ledger, NOW)
+    booking = _named(*await _load(connection, ledger, name, up_to=up_to))
+    return (booking.stream_id,) if booking.number is None else (booking.stream_id, number_stream(booking.number))
+
+
+async def _end(connection: Connection, ledger: Ledger, moment: Moment) -> Position:
+    """The position of the last event that counts."""
+    if moment.as_of is None:
+        return (await read_head(connection, ledger.ledger_id)).position
+    return await read_position_as_of(connection, ledger.ledger_id, moment.as_of)
+
+
+async def _load(
+    connection: Connection, ledger: Ledger, name: str, *, up_to: Position, valid_at: datetime | None = None
+) -> tuple[Histories, str]:
     """The histories of the booking named, and the name to look for in them: a calendar id has become a uid."""
     if not name.isprintable():
         raise NotFound("booking of that name")
-    if moment.as_of is None:
-        up_to = (await read_head(connection, ledger.ledger_id)).position
-    else:
-        up_to = await read_position_as_of(connection, ledger.ledger_id, moment.as_of)
     names = [name]
     if "@" in name:
         rows = await connection.fetch(SQL["find_uids_by_ical_uid"], ledger.ledger_id, name)
@@ -146,17 +164,21 @@ async def _load(connection: Connection, ledger: Ledger, name: str, moment: Momen
         seeds,
         up_to=up_to,
         look_up_numbers=number_lookup(connection, ledger),
-        valid_at=moment.valid_at,
+        valid_at=valid_at,
     )
     return histories, next((uid for uid in names if booking_stream(uid) in histories.bookings), name)
 
 
-def _current(histories: Histories, name: str) -> Booking:
-    """The booking named, or the one that has taken its place since."""
+def _named(histories: Histories, name: str) -> Booking:
     named = [booking for booking in histories.bookings.values() if name in (booking.key, str(booking.number))]
     if not named:
         raise NotFound(f"booking {name}")
-    booking = named[0]
+    return named[0]
+
+
+def _current(histories: Histories, name: str) -> Booking:
+    """The booking named, or the one that has taken its place since."""
+    booking = _named(histories, name)
     seen: set[StreamId] = set()
     while booking.rescheduled_to is not None and booking.stream_id not in seen:
         seen.add(booking.stream_id)

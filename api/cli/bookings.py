@@ -1,18 +1,25 @@
-"""`booking-ledger bookings`: list, show, history."""
+"""`booking-ledger bookings`: list, show, history, suggestions, link."""
 
 from typing import TYPE_CHECKING, get_args
 
 import click
 
-from api.cli.context import json_option, print_json, with_connection
+from api.cli.context import json_option, print_json, with_appender, with_connection
 from ledger.settings import Settings
 from ledger.vocabulary import MAIN_LEDGER_NAME, CalendarStatus
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    import asyncpg
+
+    from api.linking import LinkAnswer
+    from ledger.appender import Appender
     from ledger.postgres import Connection
     from ledger.store import Ledger
     from projections.calendar_events import CalendarEvent
     from projections.lookup import FoundBooking, HistoryEntry, Moment
+    from projections.suggestions import SuggestionPage
 
 as_of_option = click.option("--as-of", metavar="TIME", help="As it had been recorded by then, ISO 8601.")
 valid_at_option = click.option("--valid-at", metavar="TIME", help="As it had happened by then, ISO 8601.")
@@ -21,7 +28,7 @@ ledger_option = click.option("--ledger", "ledger_name", default=MAIN_LEDGER_NAME
 
 @click.group()
 def bookings() -> None:
-    """Look at bookings: list, show, history."""
+    """Look at bookings, and link deliveries that name none."""
 
 
 @bookings.command("list")
@@ -102,6 +109,61 @@ def history(*, name: str, as_of: str | None, valid_at: str | None, ledger_name: 
     from api.cli.tables import print_history
 
     print_history(name, entries)
+
+
+@bookings.command()
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 500), help="At most so many.")
+@click.option("--before", type=click.IntRange(min=1), help="Only deliveries before this position.")
+@ledger_option
+@json_option
+def suggestions(*, limit: int, before: int | None, ledger_name: str, as_json: bool) -> None:
+    """Deliveries that name no booking, and the bookings that they may mean.
+
+    By the attendee's e-mail, the latest delivery and the likeliest booking first. None is linked by itself: confirm one
+    with `booking-ledger bookings link`.
+    """
+
+    async def work(connection: "Connection", _settings: Settings) -> "SuggestionPage":
+        from ledger.vocabulary import Position
+        from projections.suggestions import list_suggestions
+
+        ledger = await find_ledger(connection, ledger_name)
+        place = None if before is None else Position(before)
+        return await list_suggestions(connection, ledger, before=place, suggestions_max=limit)
+
+    page = with_connection(work)
+    if as_json:
+        print_json(page)
+        return
+    from api.cli.tables import print_suggestions
+
+    print_suggestions(page)
+
+
+@bookings.command()
+@click.argument("name", metavar="UID")
+@click.argument("delivery_id", metavar="EVENT_ID", type=click.UUID)
+@ledger_option
+@json_option
+def link(*, name: str, delivery_id: "UUID", ledger_name: str, as_json: bool) -> None:
+    """Say that a delivery which names no booking is about this one.
+
+    From then on it means what it would mean if it named the booking itself. To say it again changes nothing.
+    """
+
+    async def work(pool: "asyncpg.Pool", appender: "Appender") -> "LinkAnswer":
+        from api.linking import link_delivery
+
+        async with pool.acquire() as connection:
+            ledger = await find_ledger(connection, ledger_name)
+        return await link_delivery(pool, appender, ledger, name=name, delivery_id=delivery_id)
+
+    answer = with_appender(work)
+    if as_json:
+        print_json(answer)
+    else:
+        before = "was linked already to" if answer.duplicate else "is linked to"
+        click.echo(f"The delivery {before} booking {answer.booking}, by the event at position {answer.position}.")
 
 
 def _moment(as_of: str | None, valid_at: str | None) -> "Moment":

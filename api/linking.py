@@ -1,0 +1,69 @@
+"""A person's word that a delivery is about a booking: read, decide, append. Shared by the route and the command."""
+
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from ledger.appender import Appender
+from ledger.calcom.envelope import BOOKING_STREAM_PREFIX, NUMBER_STREAM_PREFIX
+from ledger.errors import NotFound, NotLinkable
+from ledger.links import linked_events
+from ledger.store import Ledger, Placed, read_recorded
+from ledger.vocabulary import Position, StreamId, StreamVersion
+from projections.lookup import find_streams
+
+
+class LinkAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Where `booking.linked` stands in the log; `duplicate`: it stood there before."""
+
+    status: str = "linked"
+    booking: str
+    event_id: UUID
+    ledger: str
+    position: Position
+    stream_version: StreamVersion
+    duplicate: bool
+
+
+async def link_delivery(
+    pool: asyncpg.Pool,
+    appender: Appender,
+    ledger: Ledger,
+    *,
+    name: str,
+    delivery_id: UUID,
+    expected_version: StreamVersion | None = None,
+) -> LinkAnswer:
+    """The delivery is about the very booking that is named, not about one that has taken its place since.
+
+    Raises NotFound for a booking or a delivery that is not there, NotLinkable, and VersionConflict unless it was linked
+    so before.
+    """
+    async with pool.acquire() as connection:
+        own, *others = await find_streams(connection, ledger, name)
+        delivery = await read_recorded(connection, ledger.ledger_id, delivery_id)
+        if delivery is None:
+            raise NotFound(f"delivery {delivery_id}")
+        events = linked_events(ledger, delivery, own, expected_version=expected_version)
+        before = await read_recorded(connection, ledger.ledger_id, events[0].event_id)
+    if before is not None and before.stream_id not in (own, *others):
+        raise NotLinkable(delivery_id, f"it is linked to booking {_key(before.stream_id)} already")
+    place = before or (await appender.append(ledger.ledger_id, events))[0]
+    if isinstance(place, Placed) and place.duplicate:  # somebody was faster, perhaps with another booking: look again
+        return await link_delivery(
+            pool, appender, ledger, name=name, delivery_id=delivery_id, expected_version=expected_version
+        )
+    return LinkAnswer(
+        booking=_key(own),
+        event_id=events[0].event_id,
+        ledger=ledger.name,
+        position=place.position,
+        stream_version=place.stream_version,
+        duplicate=before is not None,
+    )
+
+
+def _key(stream_id: StreamId) -> str:
+    """The uid, or the number as text: how people name the booking."""
+    return stream_id.removeprefix(NUMBER_STREAM_PREFIX).removeprefix(BOOKING_STREAM_PREFIX)
