@@ -16,6 +16,8 @@ Value = TypeVar("Value")
 
 NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
+NO_DETAILS = msgspec.structs.astuple(Details())
+
 UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 """Stands for the start of a meeting whose own body did not give it."""
 
@@ -79,6 +81,7 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     ended_for: datetime | None = None
     host_absent: bool = False
     guests_absent: bool = False
+    made_at: datetime | None = None
     recording_url: str | None = None
     has_transcript: bool = False
     facts: Sequence[Dated] = ()
@@ -99,6 +102,17 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     recurring = Told[bool]("recurring")
 
     @property
+    def details(self) -> Details:
+        """All that bodies told of the booking itself, in one piece: field by field what the descriptors above say."""
+        if len(self.told) == 1:
+            return self.told[0]
+        merged: Sequence[Any] = NO_DETAILS
+        for details in self.told:
+            spoken = msgspec.structs.astuple(details)
+            merged = [said if known is None else known for known, said in zip(merged, spoken, strict=True)]
+        return Details(**dict(zip(Details.__struct_fields__, merged, strict=True)))
+
+    @property
     def attendees(self) -> Mapping[str, Person]:
         """Those who come, by e-mail, in the order in which they were named."""
         return self.seated if self.named is None else {person.email: person for person in self.named}
@@ -112,7 +126,9 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def first_occurred_at(self) -> datetime | None:
-        return self.facts[0].occurred_at if self.facts else None
+        """Of a booking that Cal.com's API told of: when it was made, if no fact is older."""
+        first = self.facts[0].occurred_at if self.facts else None
+        return first if first is None or self.made_at is None else min(first, self.made_at)
 
     @property
     def last_occurred_at(self) -> datetime | None:

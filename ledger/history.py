@@ -5,8 +5,9 @@ number where a body named nothing else. Starting from any of them the whole chai
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import msgspec
 
@@ -22,88 +23,136 @@ from ledger.calcom.meaning import meaning_of
 from ledger.calcom.observation import OBSERVED_TOPIC, read_observation
 from ledger.facts import AnyFact, Dated, Observed, SeatLeft, SeatTaken, Superseded
 from ledger.folding import fold, link_chain
-from ledger.links import LINK_TOPICS, read_link
+from ledger.links import LINK_TOPICS, LINKED_TOPIC, read_link, read_linked
 from ledger.postgres import Connection
 from ledger.store import RecordedEvent, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
 
 WEBHOOK_TOPICS = "calcom."
 CHAIN_LENGTH_MAX = 100
-ROUNDS_A_BOOKING = 2
-"""One to glance at a booking, one to read on from there."""
+"""Each round of reading gets one booking further along a chain, in both directions."""
+
+NOTHING_KNOWN: Mapping[StreamId, Sequence["Reading"]] = MappingProxyType({})
 
 NumberLookup = Callable[[Sequence[int]], Awaitable[dict[int, StreamId]]]
 """Which of these numbers belong to a booking whose uid is known, and to which stream: a hint, it may know too much."""
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
+Stated = Iterable[tuple[StreamId, AnyFact]]
+
+
+class Reading(msgspec.Struct, kw_only=True, gc=False):
     """What one event says: facts, each about one stream.
 
     `chain`: streams of the same chain; `glances`: streams whose bodies say more about this one. Whether those belong to
     its chain is for their bodies to say: a booking that replaced it does, a slot to which one seat went does not.
+    `trigger`, `named` (the booking as the body names it) and `error` are those of a webhook's envelope.
     """
 
     facts: tuple[tuple[StreamId, Dated], ...] = ()
     chain: tuple[StreamId, ...] = ()
     glances: tuple[StreamId, ...] = ()
+    trigger: str | None = None
+    named: str | None = None
+    error: str | None = None
 
 
 class Histories(msgspec.Struct, frozen=True, kw_only=True):
-    """Folded bookings by stream, and their facts. `merged`: streams known by number that turned out to be another's."""
+    """Folded bookings by stream, and their facts. `merged`: streams known by number that turned out to be another's.
+
+    `readings`: what all the streams said that were looked at on the way, up to the position asked for.
+    """
 
     bookings: dict[StreamId, Booking]
     facts: dict[StreamId, list[Dated]]
     merged: dict[StreamId, StreamId]
+    readings: dict[StreamId, list[Reading]]
 
 
 def read_event(event: RecordedEvent) -> Reading:
-    """What the event means; nothing for an event that is about no booking."""
+    """What the event means; no facts for an event that is about no booking."""
     if event.topic in LINK_TOPICS:
         return Reading(chain=(event.stream_id,), glances=(read_link(event.body).by_stream,))
     if event.topic == OBSERVED_TOPIC:
-        return _reading(event, event.occurred_at, event.topic, [read_observation(event.body)])
-    if not event.topic.startswith(WEBHOOK_TOPICS):
+        return _read(event, [read_observation(event.body)], trigger=event.topic, occurred_at=event.occurred_at)
+    if event.topic == LINKED_TOPIC:
+        envelope = read_linked(event.stream_id, event.body)
+    elif event.topic.startswith(WEBHOOK_TOPICS):
+        envelope = open_envelope(event.body)
+    else:
         return Reading()
-    envelope = open_envelope(event.body)
-    occurred_at = envelope.occurred_at or event.occurred_at
-    return _reading(event, occurred_at, envelope.trigger or event.topic, meaning_of(envelope))
-
-
-def _reading(
-    event: RecordedEvent, occurred_at: datetime, trigger: str, stated: Iterable[tuple[StreamId, AnyFact]]
-) -> Reading:
-    """The stated facts in their place."""
-    facts = tuple(
-        (
-            stream_id,
-            Dated(
-                occurred_at=occurred_at,
-                rank=fact.rank,
-                digest=event.event_id.bytes,
-                position=event.position,
-                recorded_at=event.recorded_at,
-                trigger=trigger,
-                fact=fact,
-            ),
-        )
-        for stream_id, fact in stated
+    reading = _read(
+        event,
+        meaning_of(envelope),
+        trigger=envelope.trigger or event.topic,
+        occurred_at=envelope.occurred_at or event.occurred_at,
     )
-    return Reading(facts=facts, chain=tuple(_chain(facts)))
+    reading.trigger = envelope.trigger
+    reading.named = envelope.uid or (None if envelope.number is None else str(envelope.number))
+    reading.error = envelope.error
+    return reading
 
 
-def _chain(facts: Iterable[tuple[StreamId, Dated]]) -> Iterable[StreamId]:
-    """The other streams that belong with these facts; a seat that moved ties no chain."""
+def _read(event: RecordedEvent, stated: Stated, *, trigger: str, occurred_at: datetime) -> Reading:
+    return reading_of(
+        stated,
+        digest=event.event_id.bytes,
+        position=event.position,
+        occurred_at=occurred_at,
+        recorded_at=event.recorded_at,
+        trigger=trigger,
+    )
+
+
+def reading_of(
+    stated: Stated,
+    *,
+    digest: bytes,
+    position: int,
+    occurred_at: datetime,
+    recorded_at: datetime,
+    trigger: str,
+    chain: tuple[StreamId, ...] | None = None,
+    glances: tuple[StreamId, ...] = (),
+) -> Reading:
+    """The stated facts in their place; `chain` is what follows from them unless it is given."""
+    facts = tuple(
+        [
+            (
+                stream_id,
+                Dated(
+                    occurred_at=occurred_at,
+                    rank=fact.rank,
+                    digest=digest,
+                    position=position,
+                    recorded_at=recorded_at,
+                    trigger=trigger,
+                    fact=fact,
+                ),
+            )
+            for stream_id, fact in stated
+        ]
+    )
+    return Reading(facts=facts, chain=_chain(facts) if chain is None else chain, glances=glances)
+
+
+def _chain(facts: Iterable[tuple[StreamId, Dated]]) -> tuple[StreamId, ...]:
+    """The streams that belong with these facts; a seat that moved ties no chain."""
+    chain: list[StreamId] = []
     for stream_id, dated in facts:
-        if isinstance(dated.fact, SeatLeft):
+        fact = dated.fact
+        kind = fact.__class__
+        if isinstance(fact, SeatLeft) and fact.moved_to_uid is not None:
             continue
-        yield stream_id
-        details = dated.fact.details
+        chain.append(stream_id)
+        details = fact.details
         if details.number is not None:
-            yield number_stream(details.number)
-        if details.previous_uid is not None and not isinstance(dated.fact, SeatTaken):
-            yield booking_stream(details.previous_uid)
-        if isinstance(dated.fact, Observed) and dated.fact.rescheduled_to is not None:
-            yield booking_stream(dated.fact.rescheduled_to)
+            chain.append(number_stream(details.number))
+        if details.previous_uid is not None and kind is not SeatTaken:
+            chain.append(booking_stream(details.previous_uid))
+        if isinstance(fact, Observed) and fact.rescheduled_to is not None:
+            chain.append(booking_stream(fact.rescheduled_to))
+    return tuple(chain)
 
 
 async def load_histories(
@@ -114,36 +163,103 @@ async def load_histories(
     up_to: Position,
     look_up_numbers: NumberLookup,
     valid_at: datetime | None = None,
+    known: Mapping[StreamId, Sequence[Reading]] = NOTHING_KNOWN,
 ) -> Histories:
     """The bookings of these streams and of their whole chains, from the events up to a position.
 
-    `valid_at` leaves out what happened after it. `look_up_numbers` is a hint where to look: a number belongs to a uid
-    once a body up to the position says so. A chain longer than `CHAIN_LENGTH_MAX` is cut there.
+    `known` are streams that need not be read any more: all they hold up to the position. `valid_at` leaves out what
+    happened after it. `look_up_numbers` is a hint where to look: a number belongs to a uid once a body up to the
+    position says so. A chain longer than `CHAIN_LENGTH_MAX` is cut there.
     """
-    readings: dict[StreamId, list[Reading]] = {}
-    uid_streams: dict[StreamId, StreamId] = {}
-    asked: set[StreamId] = set()
-    chain, glances = set(stream_ids), set[StreamId]()
-    for _ in range(ROUNDS_A_BOOKING * CHAIN_LENGTH_MAX):
-        known = len(chain), len(glances)
-        missing = (chain | glances) - readings.keys()
-        readings |= {stream_id: [] for stream_id in missing}
-        if missing:
-            for event in await read_streams(connection, ledger_id, list(missing), up_to=up_to):
-                readings[event.stream_id].append(read_event(event))
-        in_chain = [reading for stream_id in chain & readings.keys() for reading in readings[stream_id]]
-        chain |= {stream_id for member in chain & readings.keys() for stream_id in _same_chain(readings[member])}
-        glances |= {stream_id for reading in in_chain for stream_id in reading.glances}
-        chain |= {stream_id for stream_id in glances & readings.keys() if _replaces(readings[stream_id], chain)}
-        uid_streams |= _numbers_said(in_chain)
-        chain |= {uid_streams[stream_id] for stream_id in chain & uid_streams.keys()}
-        unknown = {stream_id for stream_id in chain if _is_number_stream(stream_id)} - uid_streams.keys() - asked
+    gathered = _Gathered(stream_ids)
+    for _ in range(CHAIN_LENGTH_MAX):
+        missing = gathered.take_missing(known)
+        for event in await read_streams(connection, ledger_id, missing, up_to=up_to) if missing else ():
+            gathered.readings[event.stream_id].append(read_event(event))
+        gathered.settle()
+        unknown = gathered.take_unknown_numbers()
         if unknown:
-            asked |= unknown
-            chain |= set((await look_up_numbers([_number_of(stream_id) for stream_id in unknown])).values())
-        if not missing and known == (len(chain), len(glances)):
+            gathered.join((await look_up_numbers(unknown)).values())
+        if gathered.is_whole():
             break
-    return _fold(readings, chain, uid_streams, valid_at)
+    return _fold(gathered.readings, gathered.chain, gathered.uid_streams, valid_at)
+
+
+class _Gathered:
+    """The streams that belong together, as far as their bodies have said so; each stream is looked at once.
+
+    `chain` are the streams of the bookings asked for and of their chains; `glances` are read for what they say of them.
+    """
+
+    def __init__(self, stream_ids: Collection[StreamId]) -> None:
+        self.chain = set(stream_ids)
+        self.glances: set[StreamId] = set()
+        self.readings: dict[StreamId, list[Reading]] = {}
+        self.uid_streams: dict[StreamId, StreamId] = {}
+        self._unread = list(self.chain)
+        self._unsettled = list(self.chain)
+        self._asked: set[StreamId] = set()
+        self._numbers: list[StreamId] = [stream_id for stream_id in self.chain if _is_number_stream(stream_id)]
+
+    def is_whole(self) -> bool:
+        """Whether nothing is left to read, nor to heed of what has been read."""
+        return not self._unread and not self._unsettled
+
+    def take_missing(self, known: Mapping[StreamId, Sequence[Reading]]) -> list[StreamId]:
+        """The streams that have to be read now; all have a place in `readings` afterwards."""
+        missing = []
+        for stream_id in self._unread:
+            if stream_id in self.readings:
+                continue
+            found = known.get(stream_id)
+            self.readings[stream_id] = [] if found is None else list(found)
+            if found is None:
+                missing.append(stream_id)
+        self._unread = []
+        return missing
+
+    def join(self, stream_ids: Iterable[StreamId]) -> None:
+        """These belong to the chain."""
+        for stream_id in stream_ids:
+            if stream_id not in self.chain:
+                self.chain.add(stream_id)
+                self._unsettled.append(stream_id)
+                if stream_id not in self.readings:
+                    self._unread.append(stream_id)
+                if _is_number_stream(stream_id):
+                    self._numbers.append(stream_id)
+
+    def settle(self) -> None:
+        """Everything that the streams read so far say about who belongs together has been heeded."""
+        while True:
+            settling = [stream_id for stream_id in self._unsettled if stream_id in self.readings]
+            self._unsettled = [stream_id for stream_id in self._unsettled if stream_id not in self.readings]
+            for stream_id in settling:
+                self._heed(stream_id)
+            self.join([one for one in self.glances - self.chain if self._has_replaced(one)])
+            self.join([self.uid_streams[one] for one in self._numbers if one in self.uid_streams])
+            if not any(stream_id in self.readings for stream_id in self._unsettled):
+                return
+
+    def _heed(self, stream_id: StreamId) -> None:
+        readings = self.readings[stream_id]
+        self.join(_same_chain(readings))
+        for reading in readings:
+            for glance in reading.glances:
+                if glance not in self.glances:
+                    self.glances.add(glance)
+                    if glance not in self.readings:
+                        self._unread.append(glance)
+        self.uid_streams |= _numbers_said(readings)
+
+    def _has_replaced(self, stream_id: StreamId) -> bool:
+        return stream_id in self.readings and _replaces(self.readings[stream_id], self.chain)
+
+    def take_unknown_numbers(self) -> list[int]:
+        """Numbers of the chain of which no body has said to what uid they belong, each once."""
+        unknown = [one for one in self._numbers if one not in self.uid_streams and one not in self._asked]
+        self._asked.update(unknown)
+        return [_number_of(stream_id) for stream_id in unknown]
 
 
 def _fold(
@@ -164,7 +280,7 @@ def _fold(
     for booking in bookings.values():
         booking.rescheduled_to = _uid_named(booking.rescheduled_to, uid_streams)
     link_chain(bookings, booking_stream)
-    return Histories(bookings=bookings, facts=dict(facts), merged=merged)
+    return Histories(bookings=bookings, facts=dict(facts), merged=merged, readings=readings)
 
 
 def _uid_named(name: str | None, uid_streams: dict[StreamId, StreamId]) -> str | None:
@@ -176,18 +292,27 @@ def _uid_named(name: str | None, uid_streams: dict[StreamId, StreamId]) -> str |
 
 
 def _replaces(readings: Iterable[Reading], chain: set[StreamId]) -> bool:
-    """Whether these bodies say that their booking took the place of one of the chain, and not just a seat of it."""
-    said = [dated.fact for reading in readings for stream_id, dated in reading.facts if stream_id in chain]
-    replacing = [fact for fact in said if isinstance(fact, Superseded)]
-    by_snapshot_alone = all(fact.by_snapshot for fact in replacing)
-    return bool(replacing) and not (by_snapshot_alone and any(isinstance(fact, SeatLeft) for fact in said))
+    """Whether these bodies say that their booking came after one of the chain, and not just a seat of it."""
+    told = [(stream_id, dated.fact) for reading in readings for stream_id, dated in reading.facts]
+    replaced = {stream_id for stream_id, fact in told if isinstance(fact, Superseded) and not fact.by_snapshot}
+    named = {stream_id for stream_id, fact in told if isinstance(fact, Superseded)} | {
+        booking_stream(fact.details.previous_uid)
+        for _, fact in told
+        if fact.details.previous_uid is not None and not isinstance(fact, SeatTaken)
+    }
+    left = {stream_id for stream_id, fact in told if isinstance(fact, SeatLeft)}
+    return not chain.isdisjoint(replaced | (named - left))
 
 
 def _same_chain(readings: Sequence[Reading]) -> set[StreamId]:
     """The streams that belong to one stream's chain; a slot from which just a seat came does not."""
     named = {stream_id for reading in readings for stream_id in reading.chain}
+    left = {
+        stream_id for reading in readings for stream_id, dated in reading.facts if dated.fact.__class__ is SeatLeft
+    } & named
+    if not left:
+        return named
     said = [(stream_id, dated.fact) for reading in readings for stream_id, dated in reading.facts]
-    left = {stream_id for stream_id, fact in said if isinstance(fact, SeatLeft)}
     replaced = {stream_id for stream_id, fact in said if isinstance(fact, Superseded) and not fact.by_snapshot}
     return named - (left - replaced)
 

@@ -27,7 +27,7 @@ always a prefix of the log.
 """
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -36,7 +36,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from ledger.codec import decode, encode
+from ledger.codec import Encoding, decode, encode
 from ledger.errors import VersionConflict
 from ledger.postgres import Connection
 from ledger.sql import load_statements
@@ -89,7 +89,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of the log, its body as it came in."""
+    """An event of the log, its body as it came in; `is_plain`: it lies in the log as it came in, too."""
 
     position: Position
     stream_id: StreamId
@@ -101,6 +101,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
     recorded_at: datetime
     source: Source
     metadata: str
+    is_plain: bool = True
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,10 +174,42 @@ async def read_streams(
     return [_event(row) for row in rows]
 
 
+async def read_begun(
+    connection: Connection, ledger_id: LedgerId, *, after: Position, until: Position, up_to: Position
+) -> list[RecordedEvent]:
+    """The events up to `up_to` of the bookings, known by uid, that began after one position and until another.
+
+    A booking is there whole, in no order of its events; `metadata` is left out.
+    """
+    rows = await connection.fetch(SQL["read_begun"], ledger_id, after, until, up_to)
+    return [_event(row) for row in rows]
+
+
 async def read_stream(connection: Connection, ledger_id: LedgerId, stream_id: StreamId) -> list[RecordedEvent]:
     """One whole stream, in order of version; empty where there is none."""
     head = await read_head(connection, ledger_id)
     return await read_streams(connection, ledger_id, [stream_id], up_to=head.position)
+
+
+async def read_recorded(connection: Connection, ledger_id: LedgerId, event_id: UUID) -> RecordedEvent | None:
+    """The event of this id; None where the log has none."""
+    rows = await connection.fetch(SQL["read_event"], ledger_id, event_id)
+    return _event(rows[0]) if rows else None
+
+
+async def read_unattributed(
+    connection: Connection, ledger_id: LedgerId, *, topics: Collection[str], before: Position, events_max: int
+) -> list[RecordedEvent]:
+    """Deliveries of these topics that name no booking, the latest first; fewer than `events_max` means the end."""
+    rows = await connection.fetch(SQL["read_unattributed"], ledger_id, before, list(topics), events_max)
+    return [_event(row) for row in rows]
+
+
+async def read_stream_version(
+    connection: Connection, ledger_id: LedgerId, stream_id: StreamId, *, up_to: Position
+) -> StreamVersion:
+    """How many events the stream had at a position; 0 where it had none."""
+    return StreamVersion(await connection.fetchval(SQL["read_stream_version"], ledger_id, stream_id, up_to))
 
 
 async def read_position_as_of(connection: Connection, ledger_id: LedgerId, moment: datetime) -> Position:
@@ -195,15 +228,30 @@ async def read_position_as_of(connection: Connection, ledger_id: LedgerId, momen
 
 
 def _event(row: asyncpg.Record) -> RecordedEvent:
+    """A row whose columns are, in this order, those of `read_log`."""
+    (
+        position,
+        stream_id,
+        stream_version,
+        event_id,
+        topic,
+        state,
+        encoding,
+        occurred_at,
+        recorded_at,
+        source,
+        metadata,
+    ) = row
     return RecordedEvent(
-        position=row["position"],
-        stream_id=row["stream_id"],
-        stream_version=row["stream_version"],
-        event_id=row["event_id"],
-        topic=row["topic"],
-        body=decode(row["encoding"], row["state"]),
-        occurred_at=row["occurred_at"],
-        recorded_at=row["recorded_at"],
-        source=row["source"],
-        metadata=row["metadata"],
+        position=position,
+        stream_id=stream_id,
+        stream_version=stream_version,
+        event_id=event_id,
+        topic=topic,
+        body=decode(encoding, state),
+        occurred_at=occurred_at,
+        recorded_at=recorded_at,
+        source=source,
+        metadata=metadata,
+        is_plain=encoding == Encoding.RAW,
     )

@@ -17,29 +17,9 @@ SELECT position, digest, recorded_at
 FROM ledger.ledgers
 WHERE ledger_id = $1;
 
--- name: read_extent
--- The head, and the last position there is, in one snapshot. $1 ledger_id
-SELECT
-    l.position,
-    l.digest,
-    coalesce((SELECT max(e.position) FROM ledger.events AS e WHERE e.ledger_id = l.ledger_id), 0) AS last_position
-FROM ledger.ledgers AS l
-WHERE l.ledger_id = $1;
-
 -- name: read_log
 -- $1 ledger_id, $2 after this position, $3 at most so many
 SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
-FROM ledger.events
-WHERE ledger_id = $1 AND position > $2
-ORDER BY position
-LIMIT $3;
-
--- name: read_chain
--- Times as PostgreSQL's own eight bytes, since a changed one may be none that Python can hold.
--- $1 ledger_id, $2 after this position, $3 at most so many
-SELECT
-    position, stream_id, stream_version, event_id, topic, state, encoding, timestamptz_send(occurred_at) AS occurred_at,
-    timestamptz_send(recorded_at) AS recorded_at, source, metadata, digest
 FROM ledger.events
 WHERE ledger_id = $1 AND position > $2
 ORDER BY position
@@ -51,6 +31,42 @@ SELECT position, stream_id, stream_version, event_id, topic, state, encoding, oc
 FROM ledger.events
 WHERE ledger_id = $1 AND stream_id = ANY($2::text[]) AND position <= $3
 ORDER BY stream_id, stream_version;
+
+-- name: read_begun
+-- Every event, up to a position, of the bookings that began between two positions: a booking whole, in no order.
+-- $1 ledger_id, $2 after, $3 up to, $4 the position up to which bookings are wanted
+SELECT
+    e.position, e.stream_id, e.stream_version, e.event_id, e.topic, e.state, e.encoding, e.occurred_at, e.recorded_at,
+    e.source, '' AS metadata
+FROM ledger.events AS begun
+JOIN ledger.events AS e ON e.ledger_id = begun.ledger_id AND e.stream_id = begun.stream_id
+WHERE begun.ledger_id = $1
+  AND begun.position > $2
+  AND begun.position <= $3
+  AND begun.stream_version = 1
+  AND begun.stream_id LIKE 'booking-%'
+  AND begun.stream_id NOT LIKE 'booking-id-%'
+  AND e.position <= $4;
+
+-- name: read_event
+-- $1 ledger_id, $2 event_id
+SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
+FROM ledger.events
+WHERE ledger_id = $1 AND event_id = $2;
+
+-- name: read_unattributed
+-- Deliveries that name no booking, the latest first. $1 ledger_id, $2 before this position, $3 topics, $4 at most so many
+SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
+FROM ledger.events
+WHERE ledger_id = $1 AND stream_id LIKE 'unattributed-%' AND position < $2 AND topic = ANY($3::text[])
+ORDER BY position DESC
+LIMIT $4;
+
+-- name: read_stream_version
+-- $1 ledger_id, $2 stream_id, $3 up to this position
+SELECT coalesce(max(stream_version), 0)
+FROM ledger.events
+WHERE ledger_id = $1 AND stream_id = $2 AND position <= $3;
 
 -- name: read_recorded_at
 -- $1 ledger_id, $2 position

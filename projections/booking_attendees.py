@@ -8,7 +8,8 @@ from ledger.calcom.envelope import NUMBER_STREAM_PREFIX
 from ledger.facts import Person
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from projections.projection import Page, Projection
+from ledger.store import Ledger
+from projections.projection import Chunk, Page, Projection
 from projections.texts import storable
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
@@ -19,9 +20,9 @@ UID_COLUMN, EMAIL_COLUMN = 1, 2
 
 async def apply(connection: Connection, page: Page) -> None:
     """Every booking of the page has exactly its attendees."""
-    bookings = page.histories.bookings.values()
+    bookings = page.bookings.values()
     merged = [stream_id.removeprefix(NUMBER_STREAM_PREFIX) for stream_id in page.histories.merged]
-    rows = [row for booking in bookings for row in _rows(booking, page)]
+    rows = [row for booking in bookings for row in _rows(booking, page.ledger)]
     keys = [booking.key for booking in bookings] + merged
     if not keys:
         return
@@ -36,23 +37,29 @@ async def apply(connection: Connection, page: Page) -> None:
         await connection.execute(SQL["upsert_attendees"], rows)
 
 
-PROJECTION = Projection(name="booking_attendees", generation=1, apply=apply)
+async def fill(connection: Connection, chunk: Chunk) -> None:
+    """The chunk's bookings have their attendees."""
+    rows = [row for booking in chunk.bookings for row in _rows(booking, chunk.ledger)]
+    await connection.copy_records_to_table("booking_attendees", records=rows)
 
 
-def _rows(booking: Booking, page: Page) -> list[tuple[Any, ...]]:
+PROJECTION = Projection(name="booking_attendees", version=1, apply=apply, of="bookings", fill=fill, follows=True)
+
+
+def _rows(booking: Booking, ledger: Ledger) -> list[tuple[Any, ...]]:
     """One row an address, those who come before those who left; addresses may be alike only once stored."""
-    gone = [_row(booking, person, page, removed=True) for person in booking.left.values()]
-    coming = [_row(booking, person, page, removed=False) for person in booking.attendees.values()]
+    gone = [_row(booking, person, ledger, removed=True) for person in booking.left.values()]
+    coming = [_row(booking, person, ledger, removed=False) for person in booking.attendees.values()]
     return list({row[EMAIL_COLUMN]: row for row in [*gone, *coming]}.values())
 
 
-def _row(booking: Booking, person: Person, page: Page, *, removed: bool) -> tuple[Any, ...]:
-    """The values of projections.booking_attendees_1, in its order of columns."""
+def _row(booking: Booking, person: Person, ledger: Ledger, *, removed: bool) -> tuple[Any, ...]:
+    """The values of booking_attendees, in its order of columns."""
     return (
-        page.ledger.ledger_id,
+        ledger.ledger_id,
         booking.key,
         storable(person.email),
-        page.ledger.name,
+        ledger.name,
         storable(person.name),
         storable(person.phone),
         storable(person.time_zone),

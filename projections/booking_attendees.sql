@@ -1,8 +1,8 @@
--- The read model `booking_attendees`: projections.booking_attendees_1, shown as public.booking_attendees.
+-- The read model `booking_attendees`, shown as public.booking_attendees. The search path names the generation.
 
 -- name: delete_others
 -- Attendees no longer named. $1 ledger_id, $2 uids of the bookings at hand, $3 and $4 the (uid, email) pairs to keep
-DELETE FROM projections.booking_attendees_1 AS old
+DELETE FROM booking_attendees AS old
 WHERE old.ledger_id = $1
   AND old.uid = ANY($2::text[])
   AND NOT EXISTS (
@@ -12,11 +12,13 @@ WHERE old.ledger_id = $1
 
 -- name: upsert_attendees
 -- $1 whole rows
-INSERT INTO projections.booking_attendees_1
-SELECT given.* FROM unnest($1::projections.booking_attendees_1[]) AS given
-ON CONFLICT ON CONSTRAINT booking_attendees_1_pkey DO UPDATE SET
+INSERT INTO booking_attendees AS old
+SELECT given.* FROM unnest($1::booking_attendees_0.booking_attendees[]) AS given
+ON CONFLICT (ledger_id, uid, email) DO UPDATE SET
     name = excluded.name,
     phone = excluded.phone,
     time_zone = excluded.time_zone,
     no_show = excluded.no_show,
-    removed = excluded.removed;
+    removed = excluded.removed
+WHERE (old.name, old.phone, old.time_zone, old.no_show, old.removed)
+    IS DISTINCT FROM (excluded.name, excluded.phone, excluded.time_zone, excluded.no_show, excluded.removed);

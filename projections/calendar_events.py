@@ -1,23 +1,28 @@
 """The read model `calendar_events`: one row per booking, as it is now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from hashlib import sha1
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID
 
 import msgspec
 
-from ledger.booking import Booking
+from ledger.booking import UNKNOWN_TIME, Booking
 from ledger.calcom.envelope import NUMBER_STREAM_PREFIX, booking_stream
+from ledger.facts import Person
 from ledger.history import NumberLookup
 from ledger.postgres import Connection
 from ledger.sql import load_statements
 from ledger.store import Ledger
 from ledger.vocabulary import BookingStatus, CalendarStatus, StreamId
-from projections.projection import Page, Projection
-from projections.texts import storable, storable_json
+from projections import booking_statistics
+from projections.booking_statistics import Counted, Tally
+from projections.projection import Chunk, Page, Projection
+from projections.texts import storable, storable_json, storable_name
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
@@ -31,32 +36,70 @@ ATTENDEE_FIELDS = ("email", "name", "phone", "time_zone", "no_show")
 
 DURATION_MINUTES_MAX = 2**31 - 1
 
+BY_POSITION = attrgetter("position")
+
+_NAMESPACE = NAMESPACE_URL.bytes
+_UUID_FIXED_BITS = 0xF000 << 64 | 0xC000 << 48
+_UUID_VERSION_5 = 0x5000 << 64 | 0x8000 << 48
+
 
 async def apply(connection: Connection, page: Page) -> None:
-    """Every booking of the page has its row."""
+    """Every booking of the page has its row, and the statistics count it as it is now."""
+    ledger, bookings, tally = page.ledger, page.bookings.values(), Tally()
     numbers = [stream_id.removeprefix(NUMBER_STREAM_PREFIX) for stream_id in page.histories.merged]
+    keys = [booking.key for booking in bookings] + numbers
+    if not keys:
+        return
+    tally.count(await booking_statistics.read_counted(connection, ledger, keys), sign=-1)
     if numbers:
-        await connection.execute(SQL["delete_merged"], page.ledger.ledger_id, numbers)
-    rows = [_row(booking, page) for booking in page.histories.bookings.values()]
-    if rows:
-        await connection.execute(SQL["upsert_bookings"], rows)
+        await connection.execute(SQL["delete_merged"], ledger.ledger_id, numbers)
+    events = [calendar_event(one, ledger.name, confirm_on_accept=page.confirm_on_accept) for one in bookings]
+    tally.count(map(_counted, events), sign=1)
+    rows = [_row(ledger, event, booking, page.synced_at) for event, booking in zip(events, bookings, strict=True)]
+    await connection.execute(SQL["upsert_bookings"], rows)
+    await booking_statistics.add(connection, ledger, tally)
 
 
-PROJECTION = Projection(name="calendar_events", generation=1, apply=apply)
+async def fill(connection: Connection, chunk: Chunk) -> None:
+    """The chunk's bookings have their rows, and are counted."""
+    ledger, tally, rows = chunk.ledger, Tally(), []
+    for booking in chunk.bookings:
+        event = calendar_event(booking, ledger.name, confirm_on_accept=chunk.confirm_on_accept)
+        rows.append(_row(ledger, event, booking, chunk.synced_at))
+        tally.count([_counted(event)], sign=1)
+    await connection.copy_records_to_table("calendar_events", records=rows)
+    await booking_statistics.fill(connection, ledger, tally)
+
+
+async def finish(connection: Connection) -> None:
+    """Who was filled before the uid of its successor was known says it now; the statistics are one."""
+    await connection.execute(SQL["name_successors"])
+    await booking_statistics.unite(connection)
+
+
+PROJECTION = Projection(name="calendar_events", version=1, apply=apply, of="bookings", fill=fill, finish=finish)
 
 
 def number_lookup(connection: Connection, ledger: Ledger) -> NumberLookup:
-    """Answers which numbers belong to bookings whose uid is known, from this read model."""
-    return partial(_find_streams, connection, ledger)
+    """Answers which numbers belong to bookings whose uid is known, from the generation that is live."""
+    return partial(_find_streams, connection, ledger, SQL["find_streams_by_number"])
+
+
+def number_lookup_here(connection: Connection, ledger: Ledger) -> NumberLookup:
+    """The same from the generation that the search path names."""
+    return partial(_find_streams, connection, ledger, SQL["find_streams_by_number_here"])
 
 
 def booking_id(ledger_name: str, key: str) -> UUID:
-    """The row's id: the same in every rebuild."""
-    return uuid5(NAMESPACE_URL, f"booking-ledger:{ledger_name}/{key}")
+    """The row's id, the same in every rebuild: a UUID of version 5 in the namespace of URLs."""
+    digest = sha1(_NAMESPACE + f"booking-ledger:{ledger_name}/{key}".encode(), usedforsecurity=False).digest()
+    return UUID(int=int.from_bytes(digest[:16]) & ~_UUID_FIXED_BITS | _UUID_VERSION_5)
 
 
-async def _find_streams(connection: Connection, ledger: Ledger, numbers: Sequence[int]) -> dict[int, StreamId]:
-    rows = await connection.fetch(SQL["find_streams_by_number"], ledger.ledger_id, numbers)
+async def _find_streams(
+    connection: Connection, ledger: Ledger, statement: str, numbers: Sequence[int]
+) -> dict[int, StreamId]:
+    rows = await connection.fetch(statement, ledger.ledger_id, numbers)
     return {row["booking_number"]: booking_stream(row["cal_com_event_id"]) for row in rows}
 
 
@@ -109,34 +152,41 @@ class CalendarEvent(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime | None
 
 
+ATTENDEES_COLUMN = CalendarEvent.__struct_fields__.index("attendees")
+METADATA_COLUMN = CalendarEvent.__struct_fields__.index("metadata")
+
+
 def calendar_event(booking: Booking, ledger_name: str, *, confirm_on_accept: bool) -> CalendarEvent:
     """The booking as the read model tells it."""
-    root = booking.root_uid or booking.key
-    first = next(iter(booking.attendees.values()), None) or next(iter(booking.left.values()), None)
+    key = booking.key
+    own_id = booking_id(ledger_name, key)
+    root = booking.root_uid or key
+    told, people, metadata = booking.details, booking.attendees, booking.metadata
+    first = next(iter(people.values()), None) or next(iter(booking.left.values()), None)
     return CalendarEvent(
-        id=booking_id(ledger_name, booking.key),
-        cal_com_event_id=booking.key,
+        id=own_id,
+        cal_com_event_id=key,
         ledger=ledger_name,
-        salon_id=_linked(booking, SALON_KEYS),
-        client_id=_linked(booking, CLIENT_KEYS),
-        pet_id=_linked(booking, PET_KEYS),
-        title=storable(booking.title),
-        description=storable(booking.description),
-        start_time=booking.start,
-        end_time=booking.end,
-        duration_minutes=_minutes(booking.start, booking.end),
+        salon_id=_linked(metadata, SALON_KEYS) if metadata else None,
+        client_id=_linked(metadata, CLIENT_KEYS) if metadata else None,
+        pet_id=_linked(metadata, PET_KEYS) if metadata else None,
+        title=storable(told.title),
+        description=storable(told.description),
+        start_time=told.start,
+        end_time=told.end,
+        duration_minutes=_minutes(told.start, told.end),
         status=booking.calendar_status(confirm_on_accept=confirm_on_accept),
         booking_status=booking.booking_status,
         attendee_email=storable(first.email) if first else None,
         attendee_name=storable(first.name) if first else None,
         attendee_phone=storable(first.phone) if first else None,
-        attendees=[_attendee(booking, email) for email in booking.attendees],
-        host_email=storable(booking.host_email),
-        host_name=storable(booking.host_name),
-        event_type=storable(booking.event_type),
-        location=storable(booking.location),
-        meeting_url=storable(booking.meeting_url),
-        appointment_id=booking_id(ledger_name, root),
+        attendees=[_attendee(person, booking.absent) for person in people.values()],
+        host_email=storable_name(told.host_email),
+        host_name=storable(told.host_name),
+        event_type=storable_name(told.event_type),
+        location=storable(told.location),
+        meeting_url=storable(told.meeting_url),
+        appointment_id=own_id if root == key else booking_id(ledger_name, root),
         root_uid=root,
         rescheduled_from=booking.rescheduled_from,
         rescheduled_to=booking.rescheduled_to,
@@ -146,10 +196,10 @@ def calendar_event(booking: Booking, ledger_name: str, *, confirm_on_accept: boo
         cancelled_by=storable(booking.cancelled_by),
         rejection_reason=storable(booking.rejection_reason),
         recording_url=storable(booking.recording_url),
-        metadata=dict(sorted(booking.metadata.items())),
+        metadata=dict(sorted(metadata.items())) if metadata else {},
         doubts=list(booking.doubts),
-        booking_number=booking.number,
-        ical_uid=storable(booking.ical_uid),
+        booking_number=told.number,
+        ical_uid=storable(told.ical_uid),
         started=booking.started,
         ended=booking.ended,
         marked=booking.marked,
@@ -158,26 +208,43 @@ def calendar_event(booking: Booking, ledger_name: str, *, confirm_on_accept: boo
     )
 
 
-def _row(booking: Booking, page: Page) -> tuple[Any, ...]:
-    """The values of projections.calendar_events_1, in its order of columns."""
-    event = calendar_event(booking, page.ledger.name, confirm_on_accept=page.confirm_on_accept)
-    written = msgspec.structs.replace(event, attendees=_json(event.attendees), metadata=_json(event.metadata))
-    return (page.ledger.ledger_id, *msgspec.structs.astuple(written), booking.last_position, page.synced_at)
+def _row(
+    ledger: Ledger, event: CalendarEvent, booking: Booking, synced_at: Callable[[int, datetime], datetime]
+) -> tuple[Any, ...]:
+    """The values of calendar_events, in its order of columns."""
+    latest = max(booking.facts, key=BY_POSITION)
+    values = list(msgspec.structs.astuple(event))
+    values[ATTENDEES_COLUMN], values[METADATA_COLUMN] = _json(event.attendees), _json(event.metadata)
+    return (ledger.ledger_id, *values, latest.position, synced_at(latest.position, latest.recorded_at))
 
 
-def _attendee(booking: Booking, email: str) -> dict[str, str | bool | None]:
-    person = booking.attendees[email]
+def _counted(event: CalendarEvent) -> Counted:
+    return Counted(
+        event.status,
+        event.start_time,
+        event.created_at or UNKNOWN_TIME,
+        event.duration_minutes,
+        event.event_type,
+        event.host_email,
+    )
+
+
+def _attendee(person: Person, absent: Mapping[str, bool]) -> dict[str, str | bool | None]:
     return {
-        "email": email,
+        "email": person.email,
         "name": person.name,
         "phone": person.phone,
         "time_zone": person.time_zone,
-        "no_show": booking.absent.get(email, False),
+        "no_show": absent.get(person.email, False),
     }
 
 
-def _linked(booking: Booking, keys: Sequence[str]) -> str | None:
-    return next((storable(booking.metadata[key]) for key in keys if booking.metadata.get(key)), None)
+def _linked(metadata: Mapping[str, str], keys: Sequence[str]) -> str | None:
+    for key in keys:
+        value = metadata.get(key)
+        if value:
+            return storable_name(value)
+    return None
 
 
 def _minutes(start: datetime | None, end: datetime | None) -> int | None:

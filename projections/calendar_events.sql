@@ -1,22 +1,47 @@
--- The read model `calendar_events`: projections.calendar_events_1, shown as public.calendar_events.
+-- The read model `calendar_events`, shown as public.calendar_events. The search path names the generation; lookups ask
+-- the one that is live.
 
 -- name: find_streams_by_number
 -- Bookings with a uid that carry one of these numbers. $1 ledger_id, $2 numbers
 SELECT booking_number, cal_com_event_id
-FROM projections.calendar_events_1
+FROM projections.calendar_events
 WHERE ledger_id = $1 AND booking_number = ANY($2::bigint[]) AND cal_com_event_id <> booking_number::text
 ORDER BY booking_number, cal_com_event_id;
 
+-- name: find_streams_by_number_here
+-- The same from the generation that the search path names. $1 ledger_id, $2 numbers
+SELECT booking_number, cal_com_event_id
+FROM calendar_events
+WHERE ledger_id = $1 AND booking_number = ANY($2::bigint[]) AND cal_com_event_id <> booking_number::text
+ORDER BY booking_number, cal_com_event_id;
+
+-- name: name_successors
+-- A successor that was known by its number is named by its uid, where a booking with one has that number.
+WITH numbered AS MATERIALIZED (
+    SELECT ledger_id, cal_com_event_id, rescheduled_to
+    FROM calendar_events
+    WHERE rescheduled_to ~ '^[0-9]+$'
+)
+UPDATE calendar_events AS old
+SET rescheduled_to = successor.cal_com_event_id
+FROM numbered
+JOIN calendar_events AS successor
+    ON successor.ledger_id = numbered.ledger_id AND successor.booking_number::text = numbered.rescheduled_to
+WHERE old.ledger_id = numbered.ledger_id
+  AND old.cal_com_event_id = numbered.cal_com_event_id
+  AND successor.cal_com_event_id <> successor.booking_number::text;
+
 -- name: delete_merged
 -- Rows known by number whose uid is known by now. $1 ledger_id, $2 numbers as text
-DELETE FROM projections.calendar_events_1
+DELETE FROM calendar_events
 WHERE ledger_id = $1 AND cal_com_event_id = ANY($2::text[]);
 
 -- name: upsert_bookings
--- $1 whole rows, one per booking. A row that says the same as before keeps its synced_at.
-INSERT INTO projections.calendar_events_1 AS old
-SELECT given.* FROM unnest($1::projections.calendar_events_1[]) AS given
-ON CONFLICT ON CONSTRAINT calendar_events_1_pkey DO UPDATE SET
+-- A booking of which nothing new became known (another of its chain was told of) keeps its synced_at.
+-- $1 whole rows, one per booking
+INSERT INTO calendar_events AS old
+SELECT given.* FROM unnest($1::calendar_events_0.calendar_events[]) AS given
+ON CONFLICT (ledger_id, cal_com_event_id) DO UPDATE SET
     id = excluded.id,
     ledger = excluded.ledger,
     salon_id = excluded.salon_id,
@@ -58,7 +83,9 @@ ON CONFLICT ON CONSTRAINT calendar_events_1_pkey DO UPDATE SET
     position = excluded.position,
     created_at = excluded.created_at,
     updated_at = excluded.updated_at,
-    synced_at = excluded.synced_at
-WHERE (old.position, old.root_uid, old.metadata, old.status, old.booking_number, old.doubts)
-    IS DISTINCT FROM
-    (excluded.position, excluded.root_uid, excluded.metadata, excluded.status, excluded.booking_number, excluded.doubts);
+    synced_at = CASE WHEN excluded.position = old.position THEN old.synced_at ELSE excluded.synced_at END
+WHERE (old.position, old.root_uid, old.metadata, old.status, old.booking_number, old.doubts, old.rescheduled_to)
+    IS DISTINCT FROM (
+        excluded.position, excluded.root_uid, excluded.metadata, excluded.status, excluded.booking_number,
+        excluded.doubts, excluded.rescheduled_to
+    );

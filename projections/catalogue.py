@@ -1,5 +1,16 @@
 """Every projection there is, in the order in which a page goes to them."""
 
-from projections import booking_attendees, calendar_events, webhook_logs
+from collections.abc import Mapping
 
-CATALOGUE = (calendar_events.PROJECTION, booking_attendees.PROJECTION, webhook_logs.PROJECTION)
+from projections import booking_attendees, calendar_events, facts, sync_lag, webhook_logs
+from projections.projection import Projection
+
+CATALOGUE = (
+    calendar_events.PROJECTION,
+    booking_attendees.PROJECTION,
+    webhook_logs.PROJECTION,
+    sync_lag.PROJECTION,
+    facts.PROJECTION,
+)
+
+BY_NAME: Mapping[str, Projection] = {projection.name: projection for projection in CATALOGUE}

@@ -1,11 +1,13 @@
-"""Lists of bookings from the read model, now or as they were recorded at an earlier moment.
+"""Lists of bookings from the read model, page by page.
 
-The past is put together of two parts: bookings that nothing has touched since are as they are now; the others are
-folded again from the log up to that moment. So a list of last week costs what has changed since, not the whole log.
+A list is narrowed by an index wherever there is one. Two filters have none, on purpose: a status changes so often that
+an index of it would make most writes dearer, and an index of all texts would cost more than all the others together. So
+one page looks at `LOOKED_AT_MAX` bookings at the most and then says how far it came. It may be short, or empty, and
+still not be the last.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,19 +15,19 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from ledger.calcom.envelope import booking_stream, number_stream
 from ledger.errors import BadParameter
-from ledger.history import load_histories
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from ledger.store import Ledger, read_position_as_of
-from ledger.vocabulary import Position
-from projections.calendar_events import ATTENDEE_FIELDS, CalendarEvent, calendar_event, number_lookup
+from ledger.store import Ledger
+from projections.calendar_events import ATTENDEE_FIELDS, CalendarEvent
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
-CHANGED_BOOKINGS_MAX = 50_000
-"""How many bookings a list of the past folds again, at the most."""
+LOOKED_AT_MAX = 2_000
+"""How many bookings one page looks at, at the most, for those that a list narrowed by status or text has in it."""
+NAMED_MAX = 10_000
+"""How many bookings may have one name; a metadata value that more have is none."""
+NUMBER_MAX = 2**63 - 1
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,13 +51,33 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """The last row of a page."""
+    """A booking's place in a list: what comes after it is the next page."""
 
     start_time: datetime | None
     uid: str
 
 
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of bookings. `following`: the place after which the next page begins; None: this is the last one."""
+
+    bookings: list[CalendarEvent]
+    following: Cursor | None
+
+
 async def list_bookings(
+    connection: Connection, ledger: Ledger, narrowed: Filter, *, after: Cursor | None, rows_max: int
+) -> list[CalendarEvent]:
+    """Bookings by start time, those without one last; fewer than `rows_max` means the end, however far that is."""
+    bookings: list[CalendarEvent] = []
+    while True:
+        page = await list_page(connection, ledger, narrowed, after=after, rows_max=rows_max - len(bookings))
+        bookings += page.bookings
+        after = page.following
+        if after is None or len(bookings) == rows_max:
+            return bookings
+
+
+async def list_page(
     connection: Connection,
     ledger: Ledger,
     narrowed: Filter,
@@ -63,14 +85,82 @@ async def list_bookings(
     after: Cursor | None,
     rows_max: int,
     leave_out: Sequence[str] | None = None,
-) -> list[CalendarEvent]:
-    """Bookings by start time, those without one last; fewer than `rows_max` means the end."""
-    pattern = None if narrowed.text is None else f"%{_escaped(narrowed.text)}%"
-    rows = await connection.fetch(
-        SQL["list_bookings"],
+) -> Listed:
+    """Bookings by start time, those without one last, as many as are found among the next `LOOKED_AT_MAX`."""
+    bookings: list[CalendarEvent] = []
+    named = None if narrowed.name is None else await _find_named(connection, ledger, narrowed.name)
+    for with_start, begin in _stretches(narrowed, after):
+        starts_from = narrowed.starts_from
+        if narrowed.statuses is not None and with_start:
+            starts_from = await _first_start(connection, ledger, narrowed, begin)
+            if starts_from is None:
+                continue
+        rows = await fetch_planned(
+            connection,
+            SQL["list_bookings"],
+            *_conditions(ledger, narrowed, starts_from),
+            begin and begin.start_time,
+            begin and begin.uid,
+            rows_max + 1 - len(bookings),
+            named,
+            leave_out,
+            with_start,
+            max(LOOKED_AT_MAX, rows_max + 1),
+        )
+        bookings += [calendar_event_of(row) for row in rows if row["fits"]]
+        if len(bookings) > rows_max:
+            return Listed(bookings=bookings[:rows_max], following=cursor_of(bookings[rows_max - 1]))
+        if rows and rows[-1]["is_last"]:
+            return Listed(bookings=bookings, following=cursor_of(calendar_event_of(rows[-1])))
+    return Listed(bookings=bookings, following=None)
+
+
+async def fetch_planned(connection: Connection, statement: str, *values: object) -> list[asyncpg.Record]:
+    """The rows, by a plan that is made for these values and for no others.
+
+    The driver keeps statements prepared, and after five executions PostgreSQL keeps a plan that fits any values: for a
+    statement whose filters may be null, that plan can use hardly any index. Under no name a statement is not kept.
+    """
+    prepared = await connection.prepare(statement, name="")
+    rows: list[asyncpg.Record] = await prepared.fetch(*values)
+    return rows
+
+
+def calendar_event_of(row: asyncpg.Record) -> CalendarEvent:
+    """The booking of a row that has the columns of `calendar_events`; others are passed over."""
+    values: dict[str, Any] = {field: row[field] for field in CalendarEvent.__struct_fields__}
+    values["id"], values["appointment_id"] = UUID(int=row["id"].int), UUID(int=row["appointment_id"].int)
+    people = msgspec.json.decode(row["attendees"])
+    values["attendees"] = [{field: person[field] for field in ATTENDEE_FIELDS} for person in people]
+    values["metadata"] = dict(sorted(msgspec.json.decode(row["metadata"]).items()))
+    return CalendarEvent(**values)
+
+
+def cursor_of(event: CalendarEvent) -> Cursor:
+    return Cursor(event.start_time and event.start_time.astimezone(UTC), event.cal_com_event_id)
+
+
+def _stretches(narrowed: Filter, after: Cursor | None) -> Iterator[tuple[bool | None, Cursor | None]]:
+    """What is left of the list, each part with the place after which it goes on.
+
+    True: bookings with a start; False: those without; None: both at once, where nothing asked for depends on the start.
+    """
+    is_timed = narrowed.starts_from is not None or narrowed.starts_before is not None
+    if after is None and narrowed.statuses is None and not is_timed:
+        yield None, None
+        return
+    if after is None or after.start_time is not None:
+        yield True, after
+        after = None
+    if not is_timed:
+        yield False, after
+
+
+def _conditions(ledger: Ledger, narrowed: Filter, starts_from: datetime | None) -> tuple[object, ...]:
+    return (
         ledger.ledger_id,
         narrowed.statuses,
-        narrowed.starts_from,
+        starts_from,
         narrowed.starts_before,
         narrowed.attendee,
         narrowed.host,
@@ -79,133 +169,36 @@ async def list_bookings(
         narrowed.pet,
         narrowed.salon,
         None if narrowed.metadata is None else msgspec.json.encode(narrowed.metadata).decode(),
-        pattern,
-        after.start_time if after else None,
-        after.uid if after else None,
-        rows_max,
-        narrowed.name,
-        leave_out,
+        None if narrowed.text is None else f"%{_escaped(narrowed.text)}%",
     )
-    return [_calendar_event(row) for row in rows]
 
 
-async def list_bookings_as_of(
-    connection: Connection,
-    ledger: Ledger,
-    narrowed: Filter,
-    *,
-    as_of: datetime,
-    after: Cursor | None,
-    rows_max: int,
-    confirm_on_accept: bool,
-) -> list[CalendarEvent]:
-    """The same list as it would have been answered at `as_of`.
-
-    Raises BadParameter where more than `CHANGED_BOOKINGS_MAX` bookings have changed since.
-    """
-    position = await read_position_as_of(connection, ledger.ledger_id, as_of)
-    changed = await connection.fetch(SQL["find_changed_since"], ledger.ledger_id, position, CHANGED_BOOKINGS_MAX + 1)
-    if len(changed) > CHANGED_BOOKINGS_MAX:
-        raise BadParameter("as_of", f"lies more than {CHANGED_BOOKINGS_MAX:,} changed bookings back; ask by booking")
-    uids = [row["cal_com_event_id"] for row in changed]
-    numbers = [row["booking_number"] for row in changed if row["booking_number"] is not None]
-    then = await _folded(connection, ledger, uids, numbers, position, confirm_on_accept=confirm_on_accept)
-    folded = [*uids, *(event.cal_com_event_id for event in then)]
-    known = await list_bookings(connection, ledger, narrowed, after=after, rows_max=rows_max, leave_out=folded)
-    roots = {event.root_uid for event in then if event.cal_com_event_id == narrowed.name}
-    fitting = [
-        event
-        for event in then
-        if (matches(event, narrowed) or (event.root_uid in roots and matches(event, _without_name(narrowed))))
-        and (after is None or _place(event) > _after(after))
-    ]
-    return sorted([*known, *fitting], key=_place)[:rows_max]
-
-
-async def _folded(
-    connection: Connection,
-    ledger: Ledger,
-    uids: Sequence[str],
-    numbers: Sequence[int],
-    position: Position,
-    *,
-    confirm_on_accept: bool,
-) -> list[CalendarEvent]:
-    """These bookings as of a position; those that were not known then are absent."""
-    if not uids:
-        return []
-    histories = await load_histories(
+async def _first_start(
+    connection: Connection, ledger: Ledger, narrowed: Filter, after: Cursor | None
+) -> datetime | None:
+    """Before this moment none of the wanted statuses is left; None: they are nowhere."""
+    begin = max((moment for moment in (narrowed.starts_from, after and after.start_time) if moment), default=None)
+    rows = await fetch_planned(
         connection,
+        SQL["find_first_day"],
         ledger.ledger_id,
-        {booking_stream(uid) for uid in uids} | {number_stream(number) for number in numbers},
-        up_to=position,
-        look_up_numbers=number_lookup(connection, ledger),
+        narrowed.statuses,
+        begin,
+        narrowed.host,
+        narrowed.event_type,
     )
-    return [
-        calendar_event(booking, ledger.name, confirm_on_accept=confirm_on_accept)
-        for booking in histories.bookings.values()
-    ]
+    first_day: datetime | None = rows[0][0]
+    return first_day if first_day is None or begin is None else max(first_day, begin)
 
 
-def matches(event: CalendarEvent, narrowed: Filter) -> bool:
-    """Whether the booking belongs in the list: the same rules as the statement `list_bookings`."""
-    emails = [str(attendee["email"]) for attendee in event.attendees]
-    plain: tuple[tuple[object, object], ...] = (
-        (narrowed.host, event.host_email),
-        (narrowed.event_type, event.event_type),
-        (narrowed.client, event.client_id),
-        (narrowed.pet, event.pet_id),
-        (narrowed.salon, event.salon_id),
-    )
-    return (
-        all(wanted is None or wanted == value for wanted, value in plain)
-        and (narrowed.statuses is None or event.status in narrowed.statuses)
-        and _starts_between(event, narrowed.starts_from, narrowed.starts_before)
-        and (narrowed.attendee is None or narrowed.attendee in emails)
-        and (narrowed.metadata is None or narrowed.metadata.items() <= event.metadata.items())
-        and (narrowed.text is None or _mentions(event, narrowed.text.lower()))
-        and (narrowed.name is None or _is_named(event, narrowed.name, emails))
-    )
-
-
-def _starts_between(event: CalendarEvent, earliest: datetime | None, before: datetime | None) -> bool:
-    if event.start_time is None:
-        return earliest is None and before is None
-    return (earliest is None or event.start_time >= earliest) and (before is None or event.start_time < before)
-
-
-def _mentions(event: CalendarEvent, text: str) -> bool:
-    people = [attendee[field] for attendee in event.attendees for field in ("name", "email")]
-    return any(text in str(part or "").lower() for part in (event.title, event.description, *people))
-
-
-def _without_name(narrowed: Filter) -> Filter:
-    return msgspec.structs.replace(narrowed, name=None)
-
-
-def _is_named(event: CalendarEvent, name: str, emails: Sequence[str]) -> bool:
-    number = None if event.booking_number is None else str(event.booking_number)
-    names = (event.cal_com_event_id, event.root_uid, number, event.ical_uid)
-    return name in names or name.lower() in emails or name in event.metadata.values()
-
-
-def _place(event: CalendarEvent) -> tuple[bool, float, str]:
-    """The order of lists: by start, without a start last, then by uid."""
-    return _after(Cursor(event.start_time, event.cal_com_event_id))
-
-
-def _after(cursor: Cursor) -> tuple[bool, float, str]:
-    start = cursor.start_time
-    return (start is None, start.timestamp() if start else 0.0, cursor.uid)
-
-
-def _calendar_event(row: asyncpg.Record) -> CalendarEvent:
-    values: dict[str, Any] = dict(row)
-    values["id"], values["appointment_id"] = UUID(int=row["id"].int), UUID(int=row["appointment_id"].int)
-    people = msgspec.json.decode(row["attendees"])
-    values["attendees"] = [{field: person[field] for field in ATTENDEE_FIELDS} for person in people]
-    values["metadata"] = dict(sorted(msgspec.json.decode(row["metadata"]).items()))
-    return CalendarEvent(**values)
+async def _find_named(connection: Connection, ledger: Ledger, name: str) -> list[str]:
+    """The uids of the bookings of this name. Raises BadParameter where that is a word which very many have."""
+    is_number = name.isascii() and name.isdigit() and len(name) <= len(str(NUMBER_MAX)) and str(int(name)) == name
+    number = int(name) if is_number and int(name) <= NUMBER_MAX else None
+    rows = await connection.fetch(SQL["find_named"], ledger.ledger_id, name, name.lower(), number, NAMED_MAX + 1)
+    if len(rows) > NAMED_MAX:
+        raise BadParameter("name", f"is that of more than {NAMED_MAX:,} bookings; narrow the list by metadata.<key>")
+    return [row[0] for row in rows]
 
 
 def _escaped(text: str) -> str:

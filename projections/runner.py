@@ -11,47 +11,44 @@ runner looks by itself every `POLL_SECONDS_MAX`.
 Nothing is applied twice: the move is a compare-and-set on the checkpoint's row. Of two workers that read the same
 page one finds the checkpoint where it left it and the other does not, and then the other's transaction, rows and
 all, is rolled back. The same holds for a worker that slept for an hour in the middle of a step, and for a crash
-between rows and checkpoint, since there is no between.
+between rows and checkpoint, since there is no between. A lease (projections/leases.py) spares workers the race; a
+worker whose lease went to another is refused by its fence.
+
+A page is written to the generation that is live. When a rebuild puts another in its place, the old one's checkpoint
+goes in the same transaction, so a page on its way to the old one finds none to move, and is read again for the new.
 
 What a page folds to depends on events up to its end alone, read from the immutable log, so a page that is read
 before the transaction cannot be out of date inside it.
 
-An event that cannot be applied is tried alone, `ATTEMPTS_MAX` times, and then parked with its error; the others go
-on. Trouble of the database's is not the event's fault: then the runner backs off and tries again.
+An event that cannot be applied is parked with its error (projections/applying.py); the others go on. Trouble of the
+database's is not the event's fault: then the runner backs off and tries again.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from itertools import groupby
-from pathlib import Path
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import asyncpg
 import msgspec
 import structlog
 
-from ledger.history import load_histories, read_event
-from ledger.postgres import Connection, connect, is_database_trouble
-from ledger.sql import load_statements
-from ledger.store import NOTIFY_CHANNEL, Ledger, RecordedEvent, read_ledgers, read_log
-from ledger.vocabulary import Position, StreamId
-from projections.calendar_events import number_lookup
+from ledger.postgres import connect
+from ledger.store import NOTIFY_CHANNEL, Ledger, read_ledgers, read_log
+from ledger.vocabulary import LedgerId, Position
+from projections.applying import Applier
 from projections.catalogue import CATALOGUE
-from projections.projection import Page, Projection
+from projections.generations import CheckpointMoved, Place, in_step, read_live_places
+from projections.leases import Leases
+from projections.pages import PageReader, Stretch, understand
+from projections.projection import Projection
 
-SQL = load_statements(Path(__file__).with_suffix(".sql"))
-
-PAGE_EVENTS_MAX = 2_000
+PAGE_EVENTS_MAX = 5_000
 POLL_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MAX = 10.0
-ATTEMPTS_MAX = 3
-ERROR_CHARACTERS_MAX = 500
 
 log = structlog.get_logger()
-
-
-class CheckpointMoved(Exception):
-    """Another worker was faster; nothing of ours was written."""
 
 
 class Runner:
@@ -71,151 +68,103 @@ class Runner:
     ) -> None:
         self._pool = pool
         self._dsn = dsn
-        self._confirm_on_accept = confirm_on_accept
         self._catalogue = {projection.name: projection for projection in catalogue}
         self._poll_seconds_max = poll_seconds_max
         self._wanted = asyncio.Event()
+        self._applier = Applier(pool.acquire, PageReader(confirm_on_accept=confirm_on_accept))
+        self._ahead: dict[LedgerId, tuple[Position, asyncio.Task[Stretch]]] = {}
+        self._leases: Leases | None = None
+        self._polled_at = time.monotonic()
+        self.trouble: str | None = None
+
+    @property
+    def seconds_since_poll(self) -> float:
+        """How long ago the runner last looked at every ledger: a sign of life that needs no event."""
+        return time.monotonic() - self._polled_at
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Runner"]:
-        """The runner works for as long as the block lasts."""
-        tasks = [asyncio.create_task(self._listen(), name="listen"), asyncio.create_task(self._run(), name="runner")]
+        """The runner works, under leases, for as long as the block lasts; then another may take over at once."""
+        self._leases = Leases(self._pool)
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._listen(), name="listen"),
+            asyncio.create_task(self._run(), name="runner"),
+        ]
         try:
             yield self
         finally:
+            tasks += [task for _, task in self._ahead.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._release(self._leases)
+            self._leases = None
 
     async def catch_up(self) -> int:
-        """Every read model has what was in the log when this was called. Returns the number of pages applied."""
+        """Every read model that is not another worker's has what was in the log when this was called.
+
+        Returns the number of pages applied. Outside of `running` no lease is asked for: the checkpoints suffice.
+        """
         pages = 0
         async with self._pool.acquire() as connection:
             ledgers = await read_ledgers(connection)
         for ledger in ledgers.values():
             while applied := await self.step(ledger):
                 pages += applied
+        self._polled_at = time.monotonic()
         return pages
 
     async def step(self, ledger: Ledger) -> int:
-        """One page for every projection that is behind; those at the same position share the folding."""
-        places = await self._read_checkpoints(ledger)
+        """One page for every projection of ours that is behind; those at the same position share the folding."""
         applied = 0
-        for position, group in groupby(places, key=lambda place: place[0]):
-            page = await self._read_page(ledger, position)
-            if page is not None:
-                applied += await self._apply([projection for _, projection in group], page)
+        for places in in_step(await self._read_places(ledger)):
+            stretch = (await self._take(ledger, places[0].position)).until(places[0].up_to)
+            if not stretch.events:
+                continue
+            try:
+                await self._applier.apply(places, ledger, stretch)
+            except CheckpointMoved:
+                if self._leases is not None:
+                    self._leases.doubt(ledger.ledger_id)
+            else:
+                applied += 1
         return applied
 
-    async def _read_checkpoints(self, ledger: Ledger) -> list[tuple[Position, Projection]]:
-        """Where each projection stands in this ledger, the furthest behind first; a new one stands at 0."""
-        names = list(self._catalogue)
-        generations = [projection.generation for projection in self._catalogue.values()]
-        async with self._pool.acquire() as connection:
-            rows = await connection.fetch(SQL["read_checkpoints"], ledger.ledger_id, names, generations)
-            if len(rows) < len(names):
-                await connection.execute(SQL["create_checkpoints"], ledger.ledger_id, names, generations)
-                rows = await connection.fetch(SQL["read_checkpoints"], ledger.ledger_id, names, generations)
-        return [(Position(row["position"]), self._catalogue[row["projection"]]) for row in rows]
+    async def _take(self, ledger: Ledger, after: Position) -> Stretch:
+        """What follows `after`. While it is being written, what comes next is read."""
+        position, reading = self._ahead.pop(ledger.ledger_id, (None, None))
+        if reading is not None and position == after:
+            stretch = await reading
+        else:
+            if reading is not None:
+                reading.cancel()
+            stretch = await self._read(ledger, after)
+        if len(stretch.events) == PAGE_EVENTS_MAX:
+            end = stretch.events[-1].position
+            self._ahead[ledger.ledger_id] = end, asyncio.create_task(self._read(ledger, end), name="read-ahead")
+        return stretch
 
-    async def _read_page(self, ledger: Ledger, after: Position) -> Page | None:
-        """The next events and the bookings they touch; None at the head."""
+    async def _read(self, ledger: Ledger, after: Position) -> Stretch:
         async with self._pool.acquire() as connection:
             events = await read_log(connection, ledger.ledger_id, after=after, events_max=PAGE_EVENTS_MAX)
-            return await self._page(connection, ledger, events) if events else None
+        return await understand(events)
 
-    async def _page(self, connection: Connection, ledger: Ledger, events: Sequence[RecordedEvent]) -> Page:
-        touched = {stream for event in events for stream in _touched(event)}
-        histories = await load_histories(
-            connection,
-            ledger.ledger_id,
-            touched,
-            up_to=events[-1].position,
-            look_up_numbers=number_lookup(connection, ledger),
-        )
-        return Page(
-            ledger=ledger,
-            events=tuple(events),
-            histories=histories,
-            synced_at=events[-1].recorded_at,
-            confirm_on_accept=self._confirm_on_accept,
-        )
-
-    async def _apply(self, projections: Sequence[Projection], page: Page) -> int:
-        """The page is in the projections' tables, or another worker had it there first, or its poison is parked."""
-        try:
-            await self._apply_once(projections, page)
-        except CheckpointMoved:
-            return 0
-        except Exception as error:
-            if is_database_trouble(error):
-                raise
-            names = [projection.name for projection in projections]
-            log.warning("page_failed", projections=names, end=page.end, error=type(error).__name__)
-            for projection in projections:
-                await self._apply_singly(projection, page)
-        return 1
-
-    async def _apply_once(self, projections: Sequence[Projection], page: Page) -> None:
-        """One transaction for all of them: one commit, and none of them can be ahead of its rows."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            moved = await connection.fetch(
-                SQL["move_checkpoints"],
-                page.ledger.ledger_id,
-                [projection.name for projection in projections],
-                [projection.generation for projection in projections],
-                page.events[0].position - 1,
-                page.end,
-            )
-            if len(moved) < len(projections):
-                raise CheckpointMoved
-            stamped = msgspec.structs.replace(page, synced_at=moved[0]["moved_at"])
-            for projection in projections:
-                await projection.apply(connection, stamped)
-
-    async def _apply_singly(self, projection: Projection, page: Page) -> None:
-        """Event by event, so that just the one that fails is parked."""
-        for event in page.events:
-            for attempt in range(1, ATTEMPTS_MAX + 1):
-                try:
-                    async with self._pool.acquire() as connection:
-                        single = await self._page(connection, page.ledger, [event])
-                    await self._apply_once([projection], single)
-                    break
-                except CheckpointMoved:
-                    return
-                except Exception as error:
-                    if is_database_trouble(error):
-                        raise
-                    if attempt == ATTEMPTS_MAX:
-                        await self._park(projection, page.ledger, event, error)
-                    else:
-                        await self._note_failure(projection, page.ledger, error)
-
-    async def _note_failure(self, projection: Projection, ledger: Ledger, error: Exception) -> None:
-        """People see that the projection stands still, and why."""
+    async def _read_places(self, ledger: Ledger) -> list[Place]:
+        """Where the projections that are ours stand, the furthest behind first."""
+        fences: Mapping[str, int] | None = None
+        if self._leases is not None:
+            fences = await self._leases.fences(ledger.ledger_id, list(self._catalogue))
+            if not fences:
+                return []
         async with self._pool.acquire() as connection:
-            await connection.execute(
-                SQL["note_failure"], ledger.ledger_id, projection.name, projection.generation, _told(error)
-            )
-
-    async def _park(self, projection: Projection, ledger: Ledger, event: RecordedEvent, error: Exception) -> None:
-        """The event is set aside with its error, and the checkpoint goes past it, in one transaction."""
-        log.error("event_parked", projection=projection.name, position=event.position, error=type(error).__name__)
-        place = (ledger.ledger_id, projection.name, projection.generation)
-        async with self._pool.acquire() as connection, connection.transaction():
-            moved = await connection.fetch(
-                SQL["move_checkpoints"],
-                ledger.ledger_id,
-                [projection.name],
-                [projection.generation],
-                event.position - 1,
-                event.position,
-            )
-            if moved:
-                await connection.execute(
-                    SQL["park_event"], *place, event.position, event.stream_id, _told(error), ATTEMPTS_MAX
-                )
+            live = await read_live_places(connection, ledger.ledger_id, self._catalogue)
+        if fences is None:
+            return live
+        return [
+            msgspec.structs.replace(place, fence=fences[place.projection.name])
+            for place in live
+            if place.projection.name in fences
+        ]
 
     async def _run(self) -> None:
         """Work whenever there is a notification, and every `poll_seconds_max` without one."""
@@ -224,9 +173,10 @@ class Runner:
             self._wanted.clear()
             try:
                 await self.catch_up()
-                back_off_seconds = self._poll_seconds_max
+                back_off_seconds, self.trouble = self._poll_seconds_max, None
             except Exception as error:
-                log.warning("runner_backs_off", error=type(error).__name__, seconds=back_off_seconds)
+                self.trouble = type(error).__name__
+                log.warning("runner_backs_off", error=self.trouble, seconds=back_off_seconds)
                 await asyncio.sleep(back_off_seconds)
                 back_off_seconds = min(back_off_seconds * 2, BACK_OFF_SECONDS_MAX)
                 continue
@@ -241,6 +191,8 @@ class Runner:
                 await self._hear()
             except Exception as error:
                 log.warning("listen_lost", error=type(error).__name__)
+            if self._leases is not None:
+                self._leases.forget_session()
             await asyncio.sleep(self._poll_seconds_max)
 
     async def _hear(self) -> None:
@@ -249,19 +201,18 @@ class Runner:
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _connection: lost.set())
+            if self._leases is not None:
+                await self._leases.name_session(connection)
             await connection.add_listener(NOTIFY_CHANNEL, lambda *_notification: self._wanted.set())
             self._wanted.set()
             await lost.wait()
         finally:
             connection.terminate()
 
-
-def _told(error: Exception) -> str:
-    """The error as a short text that the database takes."""
-    return f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX].replace("\x00", "")
-
-
-def _touched(event: RecordedEvent) -> set[StreamId]:
-    """The streams whose bookings this event may change."""
-    reading = read_event(event)
-    return {stream_id for stream_id, _ in reading.facts} | {*reading.chain}
+    async def _release(self, leases: Leases) -> None:
+        """Others may take over; where that cannot be said now, they wait until our leases run out."""
+        try:
+            async with asyncio.timeout(self._poll_seconds_max):
+                await leases.release()
+        except Exception as error:
+            log.info("leases_run_out", error=type(error).__name__)

@@ -16,7 +16,7 @@ SELECT
     coalesce(percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM c.synced_at - e.recorded_at)), 0) * 1000
         AS p95_ms
 FROM ledger.ledgers AS l
-LEFT JOIN projections.calendar_events_1 AS c USING (ledger_id)
+LEFT JOIN projections.calendar_events AS c USING (ledger_id)
 LEFT JOIN ledger.events AS e ON e.ledger_id = c.ledger_id AND e.position = c.position
 WHERE l.ledger_id = $1
 GROUP BY l.ledger_id, l.name, l.position;
@@ -24,12 +24,12 @@ GROUP BY l.ledger_id, l.name, l.position;
 -- name: pick_story
 -- The booking whose chain has the most to tell: rescheduled often, then cancelled or not come to. $1 ledger_id
 SELECT cal_com_event_id
-FROM projections.calendar_events_1 AS c
+FROM projections.calendar_events AS c
 WHERE ledger_id = $1 AND rescheduled_from IS NOT NULL AND rescheduled_to IS NULL
 ORDER BY
     (
-        SELECT count(*) FROM projections.calendar_events_1 AS member
-        WHERE member.ledger_id = $1 AND member.root_uid = c.root_uid
+        SELECT count(*) FROM projections.calendar_events AS member
+        WHERE member.root_uid = c.root_uid AND member.ledger_id = $1 AND member.root_uid <> member.cal_com_event_id
     ) DESC,
     status IN ('no_show', 'cancelled') DESC,
     cal_com_event_id

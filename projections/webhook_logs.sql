@@ -1,7 +1,8 @@
--- The read model `webhook_logs`: projections.webhook_logs_1, shown with refusals and repeats as public.webhook_logs.
+-- The read model `webhook_logs`, shown with refusals and repeats as public.webhook_logs. The search path names the
+-- generation.
 
 -- name: insert_logs
 -- $1 whole rows
-INSERT INTO projections.webhook_logs_1
-SELECT given.* FROM unnest($1::projections.webhook_logs_1[]) AS given
-ON CONFLICT ON CONSTRAINT webhook_logs_1_pkey DO NOTHING;
+INSERT INTO webhook_logs
+SELECT given.* FROM unnest($1::webhook_logs_0.webhook_logs[]) AS given
+ON CONFLICT (ledger_id, position) DO NOTHING;

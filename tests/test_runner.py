@@ -13,9 +13,10 @@ import pytest_asyncio
 from api.simulator.traffic import simulate
 from ledger.postgres import Connection, open_pool
 from projections import runner as runner_module
+from projections.applying import ATTEMPTS_MAX
 from projections.catalogue import CATALOGUE
-from projections.projection import Page, Projection
-from projections.runner import ATTEMPTS_MAX, POLL_SECONDS_MAX, Runner
+from projections.projection import Chunk, Page, Projection
+from projections.runner import POLL_SECONDS_MAX, Runner
 from tests.builders import NOON, minutes, people, webhook
 from tests.serving import connected, file, parked, until, until_current
 
@@ -52,7 +53,7 @@ async def tally_of(connection: asyncpg.Connection, *, begun: asyncio.Event | Non
 
     It says when it has begun, and dawdles between its rows and the end of the transaction.
     """
-    await connection.execute("CREATE TABLE tally (position bigint)")
+    await begin_tally(connection, "tally")
 
     async def apply(inside: Connection, page: Page) -> None:
         if begun is not None:
@@ -61,11 +62,24 @@ async def tally_of(connection: asyncpg.Connection, *, begun: asyncio.Event | Non
         for _ in range(DAWDLING_QUERIES):
             await inside.fetchval("SELECT true")
 
-    return Projection(name="tally", generation=1, apply=apply)
+    return Projection(name="tally", version=1, apply=apply, of="events", fill=never)
 
 
-async def tallied(connection: asyncpg.Connection) -> list[int]:
-    return [row["position"] for row in await connection.fetch("SELECT position FROM tally ORDER BY position")]
+async def begin_tally(connection: asyncpg.Connection, name: str) -> None:
+    """A projection of this name has a live generation with the table `tally`."""
+    await connection.execute(f"CREATE SCHEMA {name}_1; CREATE TABLE {name}_1.tally (position bigint)")
+    await connection.execute(
+        "INSERT INTO projections.generations (projection, generation, version, state) VALUES ($1, 1, 1, 'live')", name
+    )
+
+
+async def never(_connection: Connection, _chunk: Chunk) -> None:
+    raise AssertionError("nothing is rebuilt here")
+
+
+async def tallied(connection: asyncpg.Connection, name: str = "tally") -> list[int]:
+    rows = await connection.fetch(f"SELECT position FROM {name}_1.tally ORDER BY position")  # noqa: S608  # ours
+    return [row["position"] for row in rows]
 
 
 async def read_models(connection: asyncpg.Connection) -> list[list[str]]:
@@ -87,7 +101,9 @@ async def assert_every_event_once(connection: asyncpg.Connection, pool: asyncpg.
     assert all(disturbed)
     await connection.execute(
         """
-        TRUNCATE projections.calendar_events_1, projections.booking_attendees_1, projections.webhook_logs_1;
+        TRUNCATE
+            calendar_events_1.calendar_events, calendar_events_1.booking_statistics,
+            booking_attendees_1.booking_attendees, webhook_logs_1.webhook_logs, sync_lag_1.sync_lag;
         UPDATE projections.checkpoints SET position = 0 WHERE projection <> 'tally';
         """
     )
@@ -221,7 +237,7 @@ def failing_at(stream: str, trouble: Trouble, *, failures: float = float("inf"))
             await trouble(inside)
         await inside.execute("INSERT INTO tally SELECT unnest($1::bigint[])", [event.position for event in page.events])
 
-    return Projection(name="picky", generation=1, apply=apply), pages
+    return Projection(name="picky", version=1, apply=apply, of="events", fill=never), pages
 
 
 def raising(error: Exception) -> Trouble:
@@ -253,22 +269,22 @@ POISON: dict[str, Trouble] = {
 async def test_an_event_that_cannot_be_applied_is_parked_with_its_error_and_the_others_go_on(
     connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, name: str
 ) -> None:
-    await tally_of(connection)
+    await begin_tally(connection, "picky")
     picky, pages = failing_at("booking-poison", POISON[name])
     await file(connection, *THREE)
     async with asyncio.timeout(10):
         await Runner(pool, database, catalogue=(*CATALOGUE, picky)).catch_up()
-    assert pages == [3, *[1] * ATTEMPTS_MAX], "in company once, then alone"
+    assert pages == [3, 2, *[1] * ATTEMPTS_MAX], "in ever smaller company, then alone"
     [told] = await parked(connection)
     assert told.startswith("picky 2 ")
     assert len(told) < 1_000
     row = await connection.fetchrow("SELECT stream_id, attempts FROM projections.parked_events")
     assert row is not None
     assert tuple(row) == ("booking-poison", ATTEMPTS_MAX)
-    assert await tallied(connection) == [1, 3]
+    assert await tallied(connection, "picky") == [1, 3]
     status = await connection.fetch("SELECT projection, lag_events, parked FROM projection_status ORDER BY parked")
-    assert [row["lag_events"] for row in status] == [0] * 4
-    assert [row["parked"] for row in status] == [0, 0, 0, 1]
+    assert [row["lag_events"] for row in status] == [0] * (len(CATALOGUE) + 1)
+    assert [row["parked"] for row in status] == [*[0] * len(CATALOGUE), 1]
     assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 3
 
 
@@ -296,14 +312,14 @@ TROUBLE: dict[str, Trouble] = {
 async def test_trouble_of_the_database_is_no_events_fault_and_passes(
     connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, name: str
 ) -> None:
-    await tally_of(connection)
+    await begin_tally(connection, "picky")
     picky, pages = failing_at("booking-poison", TROUBLE[name], failures=FAILURES)
     await file(connection, *THREE)
     async with Runner(pool, database, catalogue=(*CATALOGUE, picky), poll_seconds_max=0.01).running():
         await until_current(connection)
     assert await parked(connection) == []
     assert pages == [3] * FAILURES
-    assert await tallied(connection) == [1, 2, 3]
+    assert await tallied(connection, "picky") == [1, 2, 3]
 
 
 async def test_a_table_that_somebody_locks_is_waited_for(connection: asyncpg.Connection, database: str) -> None:
@@ -312,7 +328,7 @@ async def test_a_table_that_somebody_locks_is_waited_for(connection: asyncpg.Con
     async with impatient as pool:
         runner = Runner(pool, database)
         async with connection.transaction():
-            await connection.execute("LOCK TABLE projections.calendar_events_1 IN ACCESS EXCLUSIVE MODE")
+            await connection.execute("LOCK TABLE calendar_events_1.calendar_events IN ACCESS EXCLUSIVE MODE")
             for _ in range(ATTEMPTS_MAX + 1):
                 with pytest.raises(asyncpg.LockNotAvailableError):
                     await runner.catch_up()

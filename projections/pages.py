@@ -1,0 +1,173 @@
+"""Reading the log page by page, each event understood once, with the bookings that a page touches.
+
+A booking's earlier events are needed whenever a later one comes. What was read of late is kept at hand, so that a body
+is neither fetched nor decoded again as long as its booking goes on being talked of. Kept readings are complete up to
+the end of the last page; they are dropped when the next page does not follow on from there.
+"""
+
+import asyncio
+from collections import ChainMap, OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from ledger.history import Reading, load_histories, read_event
+from ledger.postgres import Connection
+from ledger.store import Ledger, RecordedEvent, read_streams
+from ledger.vocabulary import LedgerId, Position, StreamId
+from projections.calendar_events import number_lookup
+from projections.projection import Page
+
+TURN_EVENTS = 100
+"""So many events are decoded before others have their turn: webhooks may be waiting in the same process."""
+READINGS_KEPT_MAX = 30_000
+STREAM_READINGS_KEPT_MAX = 200
+
+log = structlog.get_logger()
+
+Readings = Mapping[StreamId, Sequence[Reading]]
+
+
+class _Recent(msgspec.Struct, kw_only=True):
+    """What is at hand of one ledger: streams, whole up to `end`, the longest untouched first."""
+
+    end: Position
+    streams: OrderedDict[StreamId, Sequence[Reading]]
+    weight: int = 0
+    """A reading weighs one, and so does a stream."""
+
+    def keep(self, readings: Readings) -> None:
+        for stream_id, told in readings.items():
+            self.drop(stream_id)
+            if len(told) <= STREAM_READINGS_KEPT_MAX:
+                self.streams[stream_id] = told
+                self.weight += len(told) + 1
+        while self.weight > READINGS_KEPT_MAX:
+            self.drop(next(iter(self.streams)))
+
+    def drop(self, stream_id: StreamId) -> None:
+        dropped = self.streams.pop(stream_id, None)
+        if dropped is not None:
+            self.weight -= len(dropped) + 1
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive events, and what each says where that was found out already."""
+
+    events: Sequence[RecordedEvent]
+    readings: Sequence[Reading] | None = None
+
+    def until(self, position: Position | None) -> "Stretch":
+        """Those of the events that are no further than this; None: all."""
+        if position is None or not self.events or self.events[-1].position <= position:
+            return self
+        count = max(position - self.events[0].position + 1, 0)
+        return Stretch(events=self.events[:count], readings=self.readings and self.readings[:count])
+
+
+async def understand(events: Sequence[RecordedEvent]) -> Stretch:
+    """The events with what they say, others having their turn in between; without, where one cannot be understood."""
+    try:
+        return Stretch(events=events, readings=await _read_events(events))
+    except Exception as error:
+        log.warning("event_not_understood", error=type(error).__name__)
+        return Stretch(events=events)
+
+
+class PageReader:
+    """Reads the pages of one worker."""
+
+    def __init__(self, *, confirm_on_accept: bool) -> None:
+        self._confirm_on_accept = confirm_on_accept
+        self._recent: dict[LedgerId, _Recent] = {}
+
+    async def page(self, connection: Connection, ledger: Ledger, stretch: Stretch) -> Page:
+        """The page of these events."""
+        events = stretch.events
+        after, end = Position(events[0].position - 1), events[-1].position
+        recent = self._recent.get(ledger.ledger_id)
+        if recent is None or recent.end != after:
+            recent = self._recent[ledger.ledger_id] = _Recent(end=after, streams=OrderedDict())
+        readings = stretch.readings if stretch.readings is not None else await _read_events(events)
+        told = _by_stream(events, readings)
+        earlier = await _earlier(connection, ledger, events, told, recent.streams)
+        spoken: dict[StreamId, Sequence[Reading]] = {
+            stream_id: [*earlier[stream_id], *said] for stream_id, said in told.items()
+        }
+        histories = await load_histories(
+            connection,
+            ledger.ledger_id,
+            {stream_id for reading in readings for stream_id in _touched(reading)},
+            up_to=end,
+            look_up_numbers=number_lookup(connection, ledger),
+            known=ChainMap(spoken, recent.streams),
+        )
+        for stream_id in told:
+            recent.drop(stream_id)
+        recent.keep(histories.readings)
+        recent.end = end
+        return Page(
+            ledger=ledger,
+            events=events,
+            readings=readings,
+            histories=histories,
+            synced_at=_when_recorded,
+            confirm_on_accept=self._confirm_on_accept,
+        )
+
+
+def _when_recorded(_position: int, recorded_at: datetime) -> datetime:
+    """Until it is known when the page became visible."""
+    return recorded_at
+
+
+async def _read_events(events: Sequence[RecordedEvent]) -> list[Reading]:
+    readings: list[Reading] = []
+    for begin in range(0, len(events), TURN_EVENTS):
+        readings += map(read_event, events[begin : begin + TURN_EVENTS])
+        await asyncio.sleep(0)
+    return readings
+
+
+def _by_stream(events: Sequence[RecordedEvent], readings: Sequence[Reading]) -> dict[StreamId, list[Reading]]:
+    """What the page says, stream by stream, without what is about no booking."""
+    told: dict[StreamId, list[Reading]] = {}
+    for event, reading in zip(events, readings, strict=True):
+        if reading.chain or reading.facts:
+            told.setdefault(event.stream_id, []).append(reading)
+    return told
+
+
+async def _earlier(
+    connection: Connection,
+    ledger: Ledger,
+    events: Sequence[RecordedEvent],
+    told: Collection[StreamId],
+    recent: Readings,
+) -> dict[StreamId, Sequence[Reading]]:
+    """What the page's streams said before it. Only a stream that neither began here nor is at hand is read."""
+    earlier: dict[StreamId, Sequence[Reading]] = {}
+    unread: dict[StreamId, list[Reading]] = {}
+    for event in events:
+        stream_id = event.stream_id
+        if stream_id in earlier or stream_id not in told:
+            continue
+        if event.stream_version == 1:
+            earlier[stream_id] = ()
+        elif stream_id in recent:
+            earlier[stream_id] = recent[stream_id]
+        else:
+            earlier[stream_id] = unread[stream_id] = []
+    if unread:
+        before = Position(events[0].position - 1)
+        found = await read_streams(connection, ledger.ledger_id, list(unread), up_to=before)
+        for event, reading in zip(found, await _read_events(found), strict=True):
+            unread[event.stream_id].append(reading)
+    return earlier
+
+
+def _touched(reading: Reading) -> set[StreamId]:
+    """The streams whose bookings this reading may change."""
+    return {stream_id for stream_id, _ in reading.facts} | {*reading.chain}

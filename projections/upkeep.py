@@ -1,0 +1,84 @@
+"""What a worker does for generations besides keeping the live ones current."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import structlog
+
+from ledger.errors import RebuildUnderWay
+from ledger.postgres import Connection, connect
+from projections.catalogue import BY_NAME
+from projections.generations import read_versions
+from projections.rebuild import SQL, WheelLost, begin_rebuild, drive_rebuild
+
+UPKEEP_EVERY_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """Drives rebuilds that nobody drives, and begins and ends the lives of generations.
+
+    A projection whose code is newer than its tables gets a new one; the tables of those that are of no use are dropped.
+    """
+
+    def __init__(self, dsn: str, *, confirm_on_accept: bool) -> None:
+        self._dsn = dsn
+        self._confirm_on_accept = confirm_on_accept
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Upkeep"]:
+        """Generations are looked after for as long as the block lasts."""
+        task = asyncio.create_task(self._run(), name="upkeep")
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except WheelLost:
+                log.info("rebuild_driven_elsewhere")
+            except Exception as error:
+                log.warning("upkeep_failed", error=type(error).__name__)
+            await asyncio.sleep(UPKEEP_EVERY_SECONDS)
+
+    async def look(self) -> None:
+        """Everything that was to be done for generations is done."""
+        connection = await connect(self._dsn)
+        try:
+            await self._begin_outdated(connection)
+            undriven = await connection.fetch(SQL["find_undriven"])
+            await self._drop_useless(connection)
+        finally:
+            connection.terminate()
+        for row in undriven:
+            if row["projection"] in BY_NAME:
+                await drive_rebuild(
+                    self._dsn, row["projection"], row["generation"], confirm_on_accept=self._confirm_on_accept
+                )
+
+    async def _begin_outdated(self, connection: Connection) -> None:
+        versions = await read_versions(connection)
+        for name, projection in BY_NAME.items():
+            if versions.get(name, projection.version) < projection.version:
+                with contextlib.suppress(RebuildUnderWay):
+                    await begin_rebuild(connection, name)
+                    log.info("rebuild_begun", projection=name, version=projection.version)
+
+    async def _drop_useless(self, connection: Connection) -> None:
+        """Tables that somebody still reads stay until the next look."""
+        for row in await connection.fetch(SQL["find_undropped"]):
+            key = (row["projection"], row["generation"])
+            try:
+                async with connection.transaction():
+                    await connection.execute(SQL["drop_tables"], *key)
+                    await connection.execute(SQL["forget_others"], row["projection"])
+                    await connection.execute(SQL["note_dropped"], *key)
+            except (asyncpg.LockNotAvailableError, asyncpg.DependentObjectsStillExistError):
+                log.info("generation_still_read", projection=row["projection"], generation=row["generation"])
