@@ -112,7 +112,25 @@ def simulate(
             repeat_place = place + delay + rng.uniform(0, REPEAT_PLACES_MAX)
             arrivals.append(_Arrival(place=repeat_place, scenario=scenario, sent=_repeat(sent, rng, now=now)))
     arrivals.sort(key=lambda arrival: arrival.place)
-    return [_signed(arrival, secret) for arrival in arrivals]
+    return [signed(arrival.sent, arrival.scenario, secret) for arrival in arrivals]
+
+
+def signed(sent: Sent, scenario: str, secret: bytes) -> SimulatedDelivery:
+    """The request that Cal.com makes of it."""
+    body = json_bytes(sent)
+    headers = {
+        "content-type": sent.content_type,
+        "x-cal-signature-256": signature(body, secret),
+        "x-cal-webhook-version": sent.webhook_version,
+    }
+    return SimulatedDelivery(
+        body=body,
+        headers=headers,
+        trigger=sent.trigger,
+        uid=sent.uid,
+        scenario=scenario,
+        occurred_at=sent.occurred_at,
+    )
 
 
 def json_bytes(sent: Sent) -> bytes:
@@ -189,21 +207,3 @@ def _repeat(sent: Sent, rng: Random, *, now: datetime) -> Sent:
     if later > now:
         return sent
     return replace(sent, body={**sent.body, "createdAt": milliseconds(later)}, occurred_at=later)
-
-
-def _signed(arrival: _Arrival, secret: bytes) -> SimulatedDelivery:
-    sent = arrival.sent
-    body = json_bytes(sent)
-    headers = {
-        "content-type": sent.content_type,
-        "x-cal-signature-256": signature(body, secret),
-        "x-cal-webhook-version": sent.webhook_version,
-    }
-    return SimulatedDelivery(
-        body=body,
-        headers=headers,
-        trigger=sent.trigger,
-        uid=sent.uid,
-        scenario=arrival.scenario,
-        occurred_at=sent.occurred_at,
-    )

@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 import msgspec
 
-from ledger.calcom.envelope import Envelope, booking_stream, number_stream
+from ledger.calcom.envelope import NUMBER_MAX, Envelope, booking_stream, number_stream
 from ledger.calcom.payloads import Attendee, Payload, in_utc, is_link, read_part
 from ledger.calcom.triggers import FLAT_TRIGGERS
 from ledger.facts import (
@@ -74,7 +74,7 @@ def details_of(envelope: Envelope, payload: Payload) -> Details:
         title=payload.title or None,
         description=payload.description or payload.additional_notes or None,
         event_type=payload.type or (event_type.slug if event_type else None),
-        event_type_number=payload.event_type_id or (event_type.id if event_type else None),
+        event_type_number=_countable(payload.event_type_id) or _countable(event_type.id if event_type else None),
         start=in_utc(payload.start_time),
         end=in_utc(payload.end_time),
         location=payload.location or None,
@@ -83,7 +83,7 @@ def details_of(envelope: Envelope, payload: Payload) -> Details:
         host_name=host.name if host else None,
         attendees=_attendees(payload),
         metadata=_metadata(payload),
-        seats=payload.seats_per_time_slot,
+        seats=_countable(payload.seats_per_time_slot),
         recurring=True if bytes(payload.recurring_event) not in NOTHING or payload.recurring_event_id else None,
         previous_uid=envelope.previous_uid,
     )
@@ -263,7 +263,12 @@ def _asks_to_reschedule(payload: Payload) -> bool:
 
 
 def _payment_number(payload: Payload) -> int | None:
-    return payload.payment_id if isinstance(payload.payment_id, int) else None
+    return _countable(payload.payment_id) if isinstance(payload.payment_id, int) else None
+
+
+def _countable(number: int | None) -> int | None:
+    """A number of Cal.com's; one that no table of theirs can hold is none."""
+    return number if number is not None and -NUMBER_MAX <= number <= NUMBER_MAX else None
 
 
 def _meeting_url(payload: Payload) -> str | None:

@@ -21,7 +21,10 @@ STATUS_WORDS: dict[str, BookingStatus] = {
 
 
 class ObservedAttendee(msgspec.Struct, rename="camel"):
-    email: str
+    """`display_email` is the address without the suffix that a managed user's `email` carries."""
+
+    email: str | None = None
+    display_email: str | None = None
     name: str | None = None
     time_zone: str | None = None
     phone_number: str | None = None
@@ -29,7 +32,10 @@ class ObservedAttendee(msgspec.Struct, rename="camel"):
 
 
 class ObservedHost(msgspec.Struct, rename="camel"):
+    """Where Cal.com no longer knows the host, every field says "unknown"."""
+
     email: str | None = None
+    display_email: str | None = None
     name: str | None = None
 
 
@@ -68,8 +74,22 @@ class ObservedBooking(msgspec.Struct, rename="camel"):
 
 def read_observation(body: bytes) -> tuple[StreamId, Observed]:
     """The fact that an observation's body states. Raises msgspec.DecodeError for what is no booking object."""
-    booking = msgspec.json.decode(body, type=ObservedBooking)
+    return observed_of(read_row(body))
+
+
+def read_row(body: bytes) -> ObservedBooking:
+    """The booking object. Raises msgspec.DecodeError for what is none."""
+    return msgspec.json.decode(body, type=ObservedBooking)
+
+
+def observed_of(booking: ObservedBooking) -> tuple[StreamId, Observed]:
+    """What the booking object says, and of which stream.
+
+    A booking that another has replaced is cancelled, in Cal.com's own row; where a row that goes on leads to another
+    booking, only a seat of it went there.
+    """
     status = STATUS_WORDS.get(booking.status, "pending")
+    is_over = status in ("cancelled", "rejected")
     people = tuple(
         Person(
             email=attendee.email.lower(),
@@ -78,15 +98,17 @@ def read_observation(body: bytes) -> tuple[StreamId, Observed]:
             time_zone=attendee.time_zone,
         )
         for attendee in booking.attendees
+        if attendee.email
     )
     return booking_stream(booking.uid), Observed(
-        status="rescheduled" if booking.rescheduled_to_uid else status,
+        status="rescheduled" if is_over and booking.rescheduled_to_uid else status,
         details=_details(booking, people),
-        absent={attendee.email.lower(): attendee.absent for attendee in booking.attendees},
+        absent={attendee.email.lower(): attendee.absent for attendee in booking.attendees if attendee.email},
         host_absent=booking.absent_host,
-        rescheduled_to=booking.rescheduled_to_uid,
+        rescheduled_to=(booking.rescheduled_to_uid or None) if is_over else None,
         cancellation_reason=(booking.cancellation_reason or "").strip() or None,
         cancelled_by=booking.cancelled_by_email,
+        made_at=read_instant(booking.created_at),
     )
 
 
@@ -104,10 +126,10 @@ def _details(booking: ObservedBooking, people: tuple[Person, ...]) -> Details:
         end=read_instant(booking.end),
         location=booking.location or None,
         meeting_url=booking.meeting_url if is_link(booking.meeting_url) else None,
-        host_email=host.email.lower() if host.email else None,
-        host_name=host.name,
+        host_email=host.email.lower() if host.email and "@" in host.email else None,
+        host_name=host.name if host.email != "unknown" else None,
         attendees=people or None,
         metadata={key: text for key, text in (booking.metadata or {}).items() if isinstance(text, str)} or None,
         recurring=True if booking.recurring_booking_uid else None,
-        previous_uid=booking.rescheduled_from_uid,
+        previous_uid=booking.rescheduled_from_uid or None,
     )

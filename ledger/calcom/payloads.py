@@ -6,6 +6,8 @@ is left out. Bytes that are no JSON at all raise Unreadable: they are kept in th
 """
 
 import re
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeGuard, TypeVar
 
@@ -128,6 +130,11 @@ class Body(msgspec.Struct, frozen=True, gc=False):
 
 
 S = TypeVar("S", bound=msgspec.Struct)
+Answer = TypeVar("Answer")
+
+NESTING_MAX = 1_000
+"""More than any reader gets through without `with_room`: what can be read with it or without is the same."""
+FRAMES_A_LEVEL = 3
 
 _NESTED: dict[str, type[msgspec.Struct]] = {
     "organizer": Account,
@@ -147,11 +154,44 @@ _any_decoder = msgspec.json.Decoder()
 _SURROGATES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
+_NO_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[^][{}"]+', re.DOTALL)
 _WRAPPED_UNDER = ("payload", "data")
 
 
 def read_body(body: bytes) -> Body:
     """The body's fields. Raises Unreadable."""
+    return with_room(_read_body, body)
+
+
+def with_room(read: Callable[[bytes], Answer], body: bytes) -> Answer:
+    """What `read` makes of the body, however deep the stack is from which it is called. Raises Unreadable.
+
+    A body must mean the same to whoever reads it, so it is its own nesting alone that can be too deep.
+    """
+    try:
+        return read(body)
+    except RecursionError:
+        if _is_too_deep(body):
+            raise Unreadable("nested too deeply") from None
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + FRAMES_A_LEVEL * NESTING_MAX)
+    try:
+        return read(body)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _is_too_deep(body: bytes) -> bool:
+    """Whether arrays and objects lie in each other deeper than `NESTING_MAX`."""
+    depth = 0
+    for bracket in _NO_BRACKETS.sub(b"", body):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > NESTING_MAX:
+            return True
+    return False
+
+
+def _read_body(body: bytes) -> Body:
     try:
         if body.startswith(_FLAT_BEGINNING):
             flat = _flat_decoder.decode(body)
@@ -159,7 +199,7 @@ def read_body(body: bytes) -> Body:
                 return Body(flat.trigger_event, flat.created_at, flat)
         wrapper = _wrapper_decoder.decode(body)
         payload = wrapper.payload or wrapper.data or _payload_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         wrapper, payload = _read_leniently(body)
     if payload.booking and payload.uid is None:
         payload = _inner(payload.booking) or payload
@@ -178,17 +218,19 @@ def read_part(part: msgspec.Raw) -> object:
 
 def read_json(body: bytes) -> object:
     """The body as plain JSON values, lone surrogates replaced by U+FFFD. Raises Unreadable."""
+    return with_room(_read_json, body)
+
+
+def _read_json(body: bytes) -> object:
     try:
         return _any_decoder.decode(body)
-    except RecursionError:
-        raise Unreadable("nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         mended = _SURROGATES.sub(lambda match: rb"\ufffd" if match["lone"] else match[0], body)
         if mended == body:
             raise Unreadable(str(error)) from None
     try:
         return _any_decoder.decode(mended)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unreadable(str(error)) from None
 
 
@@ -216,7 +258,7 @@ def _fitting(kind: type[S], value: dict[str, Any]) -> S:
         if field.encode_name in value:
             try:
                 setattr(fitted, field.name, _fitting_part(field, value[field.encode_name]))
-            except (msgspec.MsgspecError, RecursionError, ValueError):
+            except (msgspec.MsgspecError, ValueError):
                 continue
     return fitted
 

@@ -7,6 +7,7 @@ sends the words `no-secret-provided` in the same header (CALCOM.md section 2).
 import hmac
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from ledger.errors import SecretMissing, SignatureRefused
 
@@ -14,6 +15,7 @@ SIGNATURE_HEADERS = frozenset({b"x-cal-signature-256", b"x-cal-signature", b"cal
 """Cal.com's own header, and the two spellings that senders of the older receivers use."""
 
 NO_SECRET_PROVIDED = b"no-secret-provided"
+SECRET_ID_BYTES = 4
 _SIGNATURE = re.compile(rb"(?:sha256=)?([0-9a-fA-F]{64})")
 
 
@@ -39,6 +41,17 @@ def verify(body: bytes, headers: Iterable[tuple[bytes, bytes]], secrets: Sequenc
     if verified_by < 0:
         raise SignatureRefused("mismatch")
     return verified_by
+
+
+def received_signature(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The signature that `verify` has accepted, as `sign` would write it."""
+    return _read([value for name, value in headers if name in SIGNATURE_HEADERS]).hex()
+
+
+@lru_cache
+def secret_id(secret: bytes) -> str:
+    """Eight digits by which a secret is known again, and which tell nothing more of it than a signature does."""
+    return hmac.digest(secret, b"booking-ledger secret id", "sha256")[:SECRET_ID_BYTES].hex()
 
 
 def _read(given: list[bytes]) -> bytes:
