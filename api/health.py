@@ -1,14 +1,20 @@
 """Is it alive, is it ready: for load balancers and supervisors, hence public and without any detail."""
 
-from typing import Any
+import asyncio
+import sqlite3
+from typing import Any, Final, Literal
 
-import asyncpg
 from litestar import Response, get
 from litestar.datastructures import State
 
 from api.auth import PUBLIC
 from api.composition import Running
-from ledger.postgres import DATABASE_ERRORS
+from ledger.postgres import DATABASE_ERRORS, borrowed
+from ledger.spool import Spool
+from ledger.spooled import SpoolLevel
+
+ANSWER_SECONDS_MAX: Final = 2.0
+TAKING: Final = ("empty", "in use", "nearly full")
 
 
 @get("/livez", opt=PUBLIC, summary="Alive")
@@ -19,16 +25,35 @@ async def livez() -> dict[str, str]:
 
 @get("/readyz", opt=PUBLIC, summary="Ready")
 async def readyz(state: State) -> Response[dict[str, Any]]:
-    """200 when a webhook would be recorded now; 503 while Postgres is away or no secret is set."""
+    """200 when a webhook would be kept now: `ready`, or `degraded` where that hangs on one of database and spool alone.
+
+    503 when neither takes it, or no secret is set.
+    """
     running: Running = state.running
-    database = await _is_answering(running.pool)
-    ready = database and bool(running.webhook_secrets)
-    checks = {"database": database, "webhook_secret": bool(running.webhook_secrets)}
-    return Response({"status": "ready" if ready else "not ready", "checks": checks}, status_code=200 if ready else 503)
+    database = await _is_answering(running)
+    spool = await _level(running.spool)
+    checks = {"database": database, "webhook_secret": bool(running.webhook_secrets), "spool": spool}
+    if not running.webhook_secrets or not (database or spool in TAKING):
+        return Response({"status": "not ready", "checks": checks}, status_code=503)
+    is_sound = database and spool in ("empty", "in use")
+    return Response({"status": "ready" if is_sound else "degraded", "checks": checks})
 
 
-async def _is_answering(pool: asyncpg.Pool) -> bool:
+async def _is_answering(running: Running) -> bool:
+    if running.appender.is_away:
+        return False
     try:
-        return bool(await pool.fetchval("SELECT true", timeout=2))
+        async with borrowed(running.pool, seconds_max=ANSWER_SECONDS_MAX) as connection:
+            return bool(await connection.fetchval("SELECT true"))
     except DATABASE_ERRORS:
         return False
+
+
+async def _level(spool: Spool | None) -> SpoolLevel | Literal["unusable"]:
+    if spool is None:
+        return "unusable"
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            return (await spool.state()).level
+    except (sqlite3.Error, OSError):  # a TimeoutError is an OSError
+        return "unusable"

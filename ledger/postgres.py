@@ -3,9 +3,11 @@
 Only composition roots open pools and connections; everything else takes a `Connection`.
 """
 
+import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
@@ -77,6 +79,8 @@ AWAY: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
+# Of those, what stays as it is until somebody changes a setting.
+SET_UP_WRONGLY: Final = (asyncpg.ProtocolViolationError, asyncpg.InterfaceError, ssl.SSLError, PermissionError)
 
 Opened = TypeVar("Opened")
 
@@ -84,11 +88,12 @@ Opened = TypeVar("Opened")
 async def open_pool(
     dsn: str,
     *,
+    connections_min: int = 1,
     connections_max: int = 10,
     statement_seconds_max: float = STATEMENT_SECONDS_MAX,
     behind_pooler: bool = False,
 ) -> asyncpg.Pool:
-    """A pool with one connection made, hence proved; the caller closes it.
+    """A pool with one connection made, hence proved, unless `connections_min` is 0; the caller closes it.
 
     `behind_pooler` is for a transaction pooler (PgBouncer) between us and the server. It refuses our time limits,
     forgets prepared statements, and takes a RESET of ours for a wish to lose UTC, so all three are left out.
@@ -96,7 +101,7 @@ async def open_pool(
     """
     pool = asyncpg.create_pool(
         dsn,
-        min_size=1,
+        min_size=connections_min,
         max_size=connections_max,
         timeout=CONNECT_SECONDS_MAX,
         command_timeout=statement_seconds_max + ANSWER_GRACE_SECONDS,
@@ -114,6 +119,20 @@ async def connect(dsn: str, *, statement_seconds_max: float = STATEMENT_SECONDS_
     """
     settings = _session_settings(statement_seconds_max, behind_pooler=False)
     return await _reached(asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX, server_settings=settings))
+
+
+@contextlib.asynccontextmanager
+async def borrowed(pool: asyncpg.Pool, *, seconds_max: float) -> AsyncIterator[Connection]:
+    """A connection for the block. Raises TimeoutError when all of it takes longer.
+
+    A connection that is silent then is dropped: to take it back the pool would wait for its server.
+    """
+    async with asyncio.timeout(seconds_max), pool.acquire() as connection:
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
 
 
 def is_database_trouble(error: BaseException) -> bool:
@@ -154,7 +173,8 @@ async def _reached(opening: Awaitable[Opened]) -> Opened:
     try:
         return await opening
     except (*driver, OSError, ValueError, IndexError) as error:
-        raise ServerUnreachable(_cause(error)) from None
+        may_pass = isinstance(error, AWAY) and not isinstance(error, SET_UP_WRONGLY)
+        raise ServerUnreachable(_cause(error), may_pass=may_pass) from None
 
 
 def _cause(error: BaseException) -> str:
@@ -173,6 +193,7 @@ def _session_settings(statement_seconds_max: float, *, behind_pooler: bool) -> d
     settings = {"application_name": APPLICATION_NAME, "timezone": "UTC"}
     if not behind_pooler:
         settings |= {
+            "plan_cache_mode": "force_custom_plan",  # a plan kept since tables were small reads all of them for ever
             "statement_timeout": _milliseconds(statement_seconds_max),
             "lock_timeout": _milliseconds(LOCK_WAIT_SECONDS_MAX),
             "idle_in_transaction_session_timeout": _milliseconds(IDLE_IN_TRANSACTION_SECONDS_MAX),

@@ -11,12 +11,13 @@ import pytest
 import pytest_asyncio
 
 from ledger import appender as appender_module
-from ledger.appender import BATCH_EVENTS_MAX, Appender
+from ledger.appender import BATCH_EVENTS_MAX, PROBE_PAUSE_SECONDS, Appender
 from ledger.errors import AppenderFull, StoreUnavailable, VersionConflict
 from ledger.postgres import connect, open_pool
 from ledger.store import Placed, append, read_log
-from ledger.vocabulary import Position
+from ledger.vocabulary import LedgerId, Position
 from tests.builders import MAIN, SMALL_BODY, add_ledger, new_event
+from tests.serving import connected, postgres_away, until
 
 CALLERS = 50
 APPENDS_EACH = 40
@@ -326,14 +327,83 @@ async def test_an_error_inside_the_driver_does_not_stop_the_writer(database: str
             assert (await appender.append(MAIN, [new_event()]))[0].position == 2
 
 
-async def test_while_postgres_stays_away_callers_are_told_to_send_it_again(
-    pool: asyncpg.Pool, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+# Nobody waits for a Postgres that is away
+
+
+async def is_back(appender: Appender) -> None:
+    async def is_asked_again() -> bool:
+        await asyncio.sleep(0)
+        return not appender.is_away
+
+    await until(is_asked_again)
+
+
+async def test_while_postgres_is_away_callers_are_turned_away_at_once_and_let_in_when_it_is_back(
+    pool: asyncpg.Pool, cluster: str, database: str
 ) -> None:
-    monkeypatch.setattr(appender_module, "RETRY_SECONDS_MAX", 0.3)
     event = new_event()
     async with Appender(pool).running() as appender:
+        await appender.append(MAIN, [new_event()])
+        async with connected(cluster) as admin, postgres_away(admin, database):
+            first = await asyncio.gather(
+                *(appender.append(MAIN, [new_event()]) for _ in range(CALLERS)), return_exceptions=True
+            )
+            assert {type(answer) for answer in first} == {StoreUnavailable}
+            async with asyncio.timeout(PROBE_PAUSE_SECONDS):
+                for _ in range(CALLERS):
+                    with pytest.raises(StoreUnavailable, match="it is away"):
+                        await appender.append(MAIN, [event])
+        await is_back(appender)
+        assert (await appender.append(MAIN, [event]))[0].position == 2
+
+
+async def test_a_postgres_that_is_too_slow_turns_all_away_until_it_answers(
+    pool: asyncpg.Pool, connection: asyncpg.Connection
+) -> None:
+    on_its_way, queued, late = ([new_event()] for _ in range(3))
+    async with Appender(pool, answer_seconds_max=0.2).running() as appender:
+        async with head_locked(connection):
+            first = asyncio.create_task(appender.append(MAIN, on_its_way))
+            await turns()
+            second = asyncio.create_task(appender.append(MAIN, queued))
+            with pytest.raises(StoreUnavailable, match="too slow"):
+                await first
+            with pytest.raises(StoreUnavailable, match="too slow"):
+                await second
+            with pytest.raises(StoreUnavailable, match="it is away"):
+                await appender.append(MAIN, late)
+        await is_back(appender)
+        again = [await appender.append(MAIN, events) for events in (on_its_way, queued, late)]
+    assert [(placed[0].position, placed[0].duplicate) for placed in again] == [(2, True), (3, False), (4, False)]
+
+
+async def test_a_postgres_that_was_silent_for_long_is_asked_again_on_another_connection(
+    pool: asyncpg.Pool, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appender_module, "SEND_SECONDS_MAX", 0.3)
+    event = new_event()
+    async with Appender(pool, answer_seconds_max=0.1).running() as appender:
         async with connection.transaction():
             await connection.execute("LOCK TABLE ledger.ledgers")
             with pytest.raises(StoreUnavailable):
                 await appender.append(MAIN, [event])
+        await is_back(appender)
         assert (await appender.append(MAIN, [event]))[0].position == 1
+
+
+async def test_trouble_with_one_ledger_turns_nobody_away_from_another(pool: asyncpg.Pool) -> None:
+    nowhere = LedgerId(99)
+    async with Appender(pool).running() as appender:
+        with pytest.raises(StoreUnavailable):
+            await appender.append(nowhere, [new_event()])
+        assert (await appender.append(MAIN, [new_event()]))[0].position == 1
+
+
+async def test_a_server_that_ends_while_postgres_is_away_does_not_wait_for_it(
+    pool: asyncpg.Pool, cluster: str, database: str
+) -> None:
+    async with connected(cluster) as admin, postgres_away(admin, database):
+        async with asyncio.timeout(ANSWER_SECONDS_MAX / 10), Appender(pool).running() as appender:
+            with pytest.raises(StoreUnavailable):
+                await appender.append(MAIN, [new_event()])
+        assert appender.is_away

@@ -12,7 +12,9 @@ from tests.serving import (
     SECRET,
     WEBHOOK,
     Server,
+    assert_is_problem,
     connected,
+    deliver,
     deliver_all,
     postgres_away,
     serving,
@@ -29,7 +31,10 @@ async def test_a_server_that_would_record_a_webhook_is_ready(shared_server: Serv
         alive, ready = await http.get("/livez"), await http.get("/readyz")
     assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
     assert ready.status_code == 200
-    assert ready.json() == {"status": "ready", "checks": {"database": True, "webhook_secret": True}}
+    assert ready.json() == {
+        "status": "ready",
+        "checks": {"database": True, "webhook_secret": True, "spool": "empty"},
+    }
 
 
 async def test_a_server_without_a_secret_is_alive_and_not_ready(durable_database: str, tmp_path: Path) -> None:
@@ -38,25 +43,54 @@ async def test_a_server_without_a_secret_is_alive_and_not_ready(durable_database
             assert (await http.get("/livez")).status_code == 200
             ready = await http.get("/readyz")
         assert ready.status_code == 503
-        assert ready.json() == {"status": "not ready", "checks": {"database": True, "webhook_secret": False}}
+        assert ready.json() == {
+            "status": "not ready",
+            "checks": {"database": True, "webhook_secret": False, "spool": "empty"},
+        }
         assert "Set CAL_COM_WEBHOOK_SECRET" in server.printed()
 
 
-async def test_a_server_is_not_ready_while_postgres_is_away_and_ready_again_after(
+async def test_a_server_that_hangs_on_its_spool_alone_is_degraded_and_ready_again_after(
     durable_cluster: str, durable_database: str, tmp_path: Path
 ) -> None:
     with serving(durable_database, tmp_path) as server:
         async with speaking_to(server, key=None) as http, connected(durable_cluster) as admin:
             async with postgres_away(admin, durable_database):
-                away = await http.get("/readyz")
-                assert away.status_code == 503
-                assert away.json() == {"status": "not ready", "checks": {"database": False, "webhook_secret": True}}
+                for level in ("empty", "in use"):
+                    away = await http.get("/readyz")
+                    assert away.status_code == 200
+                    assert away.json() == {
+                        "status": "degraded",
+                        "checks": {"database": False, "webhook_secret": True, "spool": level},
+                    }
+                    assert (await deliver(http, webhook("PING", {}))).status_code == 202
                 assert (await http.get("/livez")).status_code == 200
 
             async def is_ready() -> bool:
-                return (await http.get("/readyz")).status_code == 200
+                return bool((await http.get("/readyz")).json()["status"] == "ready")
 
             await until(is_ready)
+
+
+async def test_a_server_that_can_keep_nothing_is_not_ready(
+    durable_cluster: str, durable_database: str, tmp_path: Path
+) -> None:
+    no_folder = tmp_path / "home"
+    no_folder.write_text("a file stands there")
+    with serving(durable_database, tmp_path, BOOKING_LEDGER_HOME=str(no_folder)) as server:
+        assert "let BOOKING_LEDGER_HOME name a folder" in server.printed()
+        async with speaking_to(server, key=None) as http, connected(durable_cluster) as admin:
+            there = await http.get("/readyz")
+            assert (there.status_code, there.json()["status"]) == (200, "degraded")
+            await deliver_all(http, webhook("PING", {}))
+            async with postgres_away(admin, durable_database):
+                away = await http.get("/readyz")
+                assert away.status_code == 503
+                assert away.json() == {
+                    "status": "not ready",
+                    "checks": {"database": False, "webhook_secret": True, "spool": "unusable"},
+                }
+                assert_is_problem(await deliver(http, webhook("PING", {})), 503)
 
 
 async def test_readiness_is_yes_or_no_however_connections_die(durable_database: str, tmp_path: Path) -> None:
@@ -73,7 +107,7 @@ async def test_readiness_is_yes_or_no_however_connections_die(durable_database: 
                 answers = await asyncio.gather(http.get("/readyz"), killing, http.get("/readyz"))
                 seen |= {(one.status_code, one.json()["status"]) for one in answers if isinstance(one, httpx.Response)}
     assert (200, "ready") in seen
-    assert seen <= {(200, "ready"), (503, "not ready")}
+    assert seen <= {(200, "ready"), (200, "degraded")}
 
 
 async def test_health_tells_a_stranger_no_version_name_or_secret(shared_server: Server) -> None:
