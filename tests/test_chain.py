@@ -3,17 +3,19 @@
 import asyncio
 import hashlib
 import struct
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 import asyncpg
 import pytest
 
-from ledger.chain import Verification, genesis, verify_chain
+from ledger.chain import Mark, Stretch, Verification, genesis, verify_chain
 from ledger.postgres import Connection, connect
 from ledger.store import append, read_head, read_ledgers
 from ledger.vocabulary import Position
 from tests.builders import MAIN, NOON, add_ledger, new_event
+from tests.tampering import with_triggers_off
 
 EVENTS = 9
 UPDATE = "UPDATE ledger.events SET %s WHERE position = %d"
@@ -38,14 +40,6 @@ TEXTS = (
 async def verify(connection: Connection) -> Verification:
     ledgers = await read_ledgers(connection)
     return await verify_chain(connection, ledgers["main"])
-
-
-async def with_triggers_off(connection: Connection, *statements: str) -> None:
-    """What only a superuser can do: the log changed behind its own back."""
-    await connection.execute("ALTER TABLE ledger.events DISABLE TRIGGER ALL")
-    for statement in statements:
-        await connection.execute(statement)
-    await connection.execute("ALTER TABLE ledger.events ENABLE ALWAYS TRIGGER events_append_only")
 
 
 @pytest.fixture
@@ -139,6 +133,48 @@ async def test_a_log_of_several_pages_holds_and_tells_its_progress(
     found = await verify_chain(connection, ledgers["main"], progress=lambda done, total: told.append((done, total)))
     assert found.ok
     assert told == [(4, 10), (8, 10), (10, 10)]
+
+
+async def test_a_log_is_read_in_stretches_that_end_where_it_was_asked(
+    nine_events: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.chain.VERIFY_PAGE_EVENTS", 4)
+    ledger = (await read_ledgers(nine_events))["main"]
+    reached: list[Stretch] = []
+    found = await verify_chain(nine_events, ledger, stops=[0, 2, 4, 7, 9, 12], reached=reached.append)
+    assert found.ok
+    assert [(stretch.end.position, len(stretch.links)) for stretch in reached] == [
+        (2, 2),
+        (4, 2),
+        (7, 3),
+        (8, 1),
+        (9, 1),
+    ]
+    digest = genesis(MAIN)
+    for link in (link for stretch in reached for link in stretch.links):
+        digest = hashlib.sha256(digest + link).digest()
+    assert digest == reached[-1].end.digest == (await read_head(nine_events, MAIN)).digest
+
+
+def told_to(told: list[tuple[int, int]]) -> Callable[[int, int], None]:
+    return lambda done, total: told.append((done, total))
+
+
+async def test_what_comes_after_a_place_is_verified_from_its_digest_on(nine_events: asyncpg.Connection) -> None:
+    ledger = (await read_ledgers(nine_events))["main"]
+    digests = await nine_events.fetch("SELECT digest FROM ledger.events ORDER BY position")
+    for position, row in enumerate(digests, start=1):
+        told: list[tuple[int, int]] = []
+        found = await verify_chain(
+            nine_events,
+            ledger,
+            start=Mark(position=Position(position), digest=row["digest"]),
+            progress=told_to(told),
+        )
+        assert found == Verification(ok=True, events=EVENTS - position, head=Position(EVENTS))
+        assert told == ([(EVENTS - position, EVENTS - position)] if position < EVENTS else [])
+    wrong = await verify_chain(nine_events, ledger, start=Mark(position=Position(4), digest=digests[4]["digest"]))
+    assert (wrong.ok, wrong.events, wrong.first_bad_position) == (False, 0, 5)
 
 
 # What does not
@@ -249,6 +285,41 @@ async def test_rows_removed_moved_or_added_are_found(
     await with_triggers_off(nine_events, *statements)
     found = await verify(nine_events)
     assert (found.ok, found.first_bad_position) == (False, first_bad_position), what
+
+
+async def test_a_chain_made_anew_around_a_gap_is_found_by_the_position_that_is_missing(
+    nine_events: asyncpg.Connection,
+) -> None:
+    await with_triggers_off(nine_events, "DELETE FROM ledger.events WHERE position = 5")
+    rows = await nine_events.fetch("SELECT * FROM ledger.events ORDER BY position")
+    digest = rows[3]["digest"]
+    await nine_events.execute("ALTER TABLE ledger.events DISABLE TRIGGER ALL")
+    for row in rows[4:]:
+        digest = recomputed(digest, row)
+        await nine_events.execute("UPDATE ledger.events SET digest = $1 WHERE position = $2", digest, row["position"])
+    await nine_events.execute("UPDATE ledger.ledgers SET digest = $1", digest)
+    found = await verify(nine_events)
+    assert (found.ok, found.first_bad_position) == (False, 5)
+
+
+@pytest.mark.parametrize("position", [1, 3, 4, 8, EVENTS])
+async def test_a_second_row_of_one_position_is_found_even_at_the_end_of_a_page(
+    nine_events: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    monkeypatch.setattr("ledger.chain.VERIFY_PAGE_EVENTS", 4)
+    await nine_events.execute("ALTER TABLE ledger.events DROP CONSTRAINT events_position_unique")
+    await nine_events.execute(
+        """
+        INSERT INTO ledger.events
+        SELECT ledger_id, $1, 'booking-x', 1, gen_random_uuid(), topic, state, encoding, occurred_at, recorded_at,
+            source, metadata, digest
+        FROM ledger.events WHERE position = 2
+        """,
+        position,
+    )
+    found = await verify(nine_events)
+    assert not found.ok
+    assert found.first_bad_position in {position, position + 1}, "which of the two comes first is PostgreSQL's affair"
 
 
 @pytest.mark.parametrize(
