@@ -202,7 +202,8 @@ class RecordingReady(Fact, frozen=True, kw_only=True):
 class Observed(Fact, frozen=True, kw_only=True):
     """What Cal.com's API said of the booking: it settles doubts and overrules earlier webhooks, except on payments.
 
-    `rescheduled_to` is Cal.com's own forward link. `absent` names every attendee, by e-mail.
+    `rescheduled_to` is Cal.com's own forward link. `absent` names every attendee, by e-mail; empty where none is shown.
+    `made_at` is when the booking was made.
     """
 
     rank = 100
@@ -213,6 +214,7 @@ class Observed(Fact, frozen=True, kw_only=True):
     rescheduled_to: str | None = None
     cancellation_reason: str | None = None
     cancelled_by: str | None = None
+    made_at: datetime | None = None
 
 
 AnyFact = (

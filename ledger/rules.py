@@ -175,15 +175,20 @@ def _recording_ready(booking: Booking, fact: RecordingReady) -> None:
 
 
 def _observed(booking: Booking, fact: Observed) -> None:
-    """Cal.com's own row, as of now: it settles every doubt. What its API does not show (payments) stays."""
+    """Cal.com's own row, as of now: it settles every doubt. What its API does not show (payments) stays.
+
+    A row that is not over has not been replaced, whatever a webhook said; of one that is over the API may hide by what.
+    """
     _overwrite(booking, fact.details)
+    is_over = fact.status in ("cancelled", "rejected", "rescheduled")
     booking.status = "cancelled" if fact.status == "rescheduled" else fact.status
     booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
-    booking.rescheduled_to = fact.rescheduled_to or booking.rescheduled_to
+    booking.rescheduled_to = fact.rescheduled_to or (booking.rescheduled_to if is_over else None)
     booking.cancellation_reason = fact.cancellation_reason or booking.cancellation_reason
     booking.cancelled_by = fact.cancelled_by or booking.cancelled_by
-    booking.absent = fact.absent
+    booking.absent = fact.absent or booking.absent
     booking.marked = booking.marked or any(fact.absent.values())
+    booking.made_at = fact.made_at or booking.made_at
     booking.host_marked = fact.host_absent
     booking.doubts = NOTHING
 
