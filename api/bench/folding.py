@@ -11,7 +11,8 @@ import msgspec
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import DatetimeAsISO, JSONTranscoder, Mapper, StoredEvent, UUIDAsHex
 
-from api.bench.rounds import Contender
+from api.bench.plan import Bench
+from api.bench.rounds import Comparison, Contender
 from api.simulator.lifecycles import LIFECYCLES, Slot, Studio
 from api.simulator.traffic import json_bytes
 from ledger.calcom.envelope import open_envelope
@@ -64,6 +65,14 @@ def decode(bodies: Sequence[bytes]) -> list[History]:
             )
             histories[stream_id].append(dated)
     return list(histories.items())
+
+
+def compare_folding(bench: Bench) -> list[Comparison]:
+    bookings, rounds = bench.plan.bookings, bench.plan.rounds
+    return [
+        bench.compare("folding decoded facts", "facts/s", folding_decoded(bookings=bookings), rounds=rounds),
+        bench.compare("decoding and folding bodies", "bodies/s", folding_bodies(bookings=bookings), rounds=rounds),
+    ]
 
 
 def folding_decoded(*, bookings: int) -> list[Contender]:
