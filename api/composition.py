@@ -1,20 +1,31 @@
 """The parts of a running program, put together: the only place that opens pools."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import asyncpg
 import msgspec
 
+from api.announcing import Announcements
 from api.deliveries import DeliveryLog
+from api.key_ring import KeyRing
+from api.metering import Meter
+from api.spooling import keyless, spooling
+from api.tries import Tries
+from api.usage import Usage
+from api.working import working
 from ledger.appender import Appender
 from ledger.migrate import migrate, refuse_unknown_schema
 from ledger.postgres import connect, open_pool, refuse_old_server, refuse_unsafe_server
 from ledger.settings import Settings
+from ledger.spool import Spool
+from ledger.spooled import KnownLedger
 from ledger.store import Ledger, read_ledgers
 from projections.runner import Runner
 
 WEB_CONNECTIONS_MAX = 10
+CLOSE_SECONDS_MAX = 5.0
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -26,6 +37,13 @@ class Running(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     webhook_secrets: tuple[bytes, ...]
     appender: Appender
     deliveries: DeliveryLog
+    meter: Meter
+    announcements: Announcements
+    keys: KeyRing
+    tries: Tries
+    usage: Usage
+    spool: Spool | None
+    """None: its folder cannot be used, and what Postgres does not take is refused."""
     runner: Runner | None = None
 
 
@@ -58,31 +76,59 @@ async def check_database(settings: Settings, dsn: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, dsn: str, *, with_worker: bool) -> AsyncIterator[Running]:
+async def opened(
+    settings: Settings, dsn: str, *, with_worker: bool, known: Sequence[KnownLedger] = ()
+) -> AsyncIterator[Running]:
     """Everything runs for as long as the block lasts; then it ends in order and nothing answered is lost.
 
-    The database has been checked before (`check_database`).
+    The database has been checked before (`check_database`). Where that could not be done since it is away, its
+    ledgers are `known`, and all that is verified goes into the spool until the end of the block.
     """
     pool = await open_pool(
-        dsn, connections_max=WEB_CONNECTIONS_MAX, behind_pooler=settings.database_direct_url is not None
+        dsn,
+        connections_min=0 if known else 1,
+        connections_max=WEB_CONNECTIONS_MAX,
+        behind_pooler=settings.database_direct_url is not None,
     )
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(pool.close)
-        async with pool.acquire() as connection:
-            ledgers = await read_ledgers(connection)
-        appender = await stack.enter_async_context(Appender(pool).running())
+        stack.push_async_callback(_close, pool)
+        ledgers = keyless(known) if known else await _read_ledgers(pool)
+        spool = await stack.enter_async_context(spooling(settings, pool, ledgers=ledgers, known=known))
+        appender = Appender(pool)
+        if known:
+            appender.is_away = True
+        else:
+            await stack.enter_async_context(appender.running())
         deliveries = await stack.enter_async_context(DeliveryLog(pool).running())
+        webhook_secrets = tuple(secret.reveal() for secret in settings.webhook_secrets)
+        usage = await stack.enter_async_context(Usage(pool, webhook_secrets).running())
         runner = None
         if with_worker:
-            direct = settings.database_direct_url
-            runner = Runner(pool, direct.reveal_text() if direct else dsn, confirm_on_accept=settings.confirm_on_accept)
-            await stack.enter_async_context(runner.running())
+            runner = await stack.enter_async_context(working(settings, pool, dsn))
         yield Running(
             settings=settings,
             pool=pool,
             ledgers=ledgers,
-            webhook_secrets=tuple(secret.reveal() for secret in settings.webhook_secrets),
+            webhook_secrets=webhook_secrets,
             appender=appender,
             deliveries=deliveries,
+            meter=Meter(),
+            announcements=Announcements(),
+            keys=KeyRing(pool),
+            tries=Tries(),
+            usage=usage,
+            spool=spool,
             runner=runner,
         )
+
+
+async def _close(pool: asyncpg.Pool) -> None:
+    """The pool is closed, whether or not its server says goodbye."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await pool.close()
+
+
+async def _read_ledgers(pool: asyncpg.Pool) -> Mapping[str, Ledger]:
+    async with pool.acquire() as connection:
+        return await read_ledgers(connection)

@@ -2,10 +2,14 @@
 
 They are written once a second, in one statement, so that forged traffic costs the log nothing. What does not fit
 the queue is counted, not kept: this is telemetry, the log itself is never dropped from.
+
+A delivery that proves nothing is anybody's. So many of them are written one by one as help to find out what is wrong
+with a webhook's secret; beyond `UNVERIFIED` they are counted. What was verified is never counted against that.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -15,11 +19,14 @@ import asyncpg
 import msgspec
 import structlog
 
+from api.budget import Allowance, Budget
 from ledger.store import SQL
 from ledger.vocabulary import LedgerId
 
 QUEUE_MAX = 5_000
 FLUSH_SECONDS = 1.0
+UNVERIFIED = Allowance(at_once=1_000, a_minute=60)
+TELL_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -40,13 +47,24 @@ class DeliveryLog:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._queue: deque[tuple[UUID, Delivery]] = deque()
+        self._unverified = Budget(UNVERIFIED)
+        self._told, self._told_at = 0, float("-inf")
         self.dropped = 0
+        self.only_counted = 0
 
     def note(self, delivery: Delivery) -> None:
         if len(self._queue) < QUEUE_MAX:
             self._queue.append((uuid4(), delivery))
         else:
             self.dropped += 1
+
+    def note_unverified(self, delivery: Delivery, *, now: float) -> bool:
+        """Whether it will be written; beyond the budget it is only counted. `now`: of a clock that never goes back."""
+        if self._unverified.take(now):
+            self.note(delivery)
+            return True
+        self.only_counted += 1
+        return False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["DeliveryLog"]:
@@ -62,7 +80,14 @@ class DeliveryLog:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
+            self.tell(time.monotonic())
             await self._flush_or_log()
+
+    def tell(self, now: float) -> None:
+        """Once a minute at most, how many were only counted since the last time."""
+        if self.only_counted > self._told and now - self._told_at >= TELL_SECONDS:
+            log.warning("deliveries_only_counted", unverified=self.only_counted - self._told)
+            self._told, self._told_at = self.only_counted, now
 
     async def _flush_or_log(self) -> None:
         try:

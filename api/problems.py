@@ -8,17 +8,24 @@ import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
 
+from api.hardening import NOT_KEPT
 from ledger.errors import (
     AppenderFull,
     BadParameter,
     BodyTooLarge,
     BookingLedgerError,
+    CalComUnavailable,
+    EncodingUnsupported,
     EventUnsupported,
     NotFound,
+    NotLinkable,
     OperatorError,
+    RebuildUnderWay,
     SecretMissing,
     SignatureRefused,
+    SpoolRefused,
     StoreUnavailable,
+    TooManyTries,
     VersionConflict,
 )
 from ledger.postgres import is_database_away
@@ -32,12 +39,18 @@ STATUS_OF: dict[type[BookingLedgerError], int] = {
     SignatureRefused: 401,
     SecretMissing: 503,
     BodyTooLarge: 413,
+    EncodingUnsupported: 415,
+    TooManyTries: 429,
     EventUnsupported: 400,
     NotFound: 404,
+    NotLinkable: 409,
     BadParameter: 400,
     VersionConflict: 409,
+    RebuildUnderWay: 409,
     AppenderFull: 503,
+    CalComUnavailable: 503,
     StoreUnavailable: 503,
+    SpoolRefused: 503,
     OperatorError: 503,
 }
 
@@ -71,10 +84,9 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     problem = problem_of(error)
     if problem.status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", path=request.scope["path"], exc_info=error)
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    headers |= (
-        {"retry-after": str(RETRY_AFTER_SECONDS)} if problem.status == http.HTTPStatus.SERVICE_UNAVAILABLE else {}
-    )
+    headers = {**NOT_KEPT, **retry_after(error, problem.status)}
+    if isinstance(error, HTTPException):
+        headers |= error.headers or {}
     if problem.status == http.HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return Response(
@@ -83,6 +95,13 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
         media_type=MediaType.JSON,
         headers=headers | {"content-type": PROBLEM_JSON},
     )
+
+
+def retry_after(error: Exception, status: int) -> dict[str, str]:
+    """The header that says when to come again, where that helps."""
+    if isinstance(error, TooManyTries):
+        return {"retry-after": str(error.wait_seconds)}
+    return {"retry-after": str(RETRY_AFTER_SECONDS)} if status == http.HTTPStatus.SERVICE_UNAVAILABLE else {}
 
 
 def _problem(status: int, detail: str) -> Problem:

@@ -4,27 +4,47 @@ BookingLedgerError
 ├── SenderError                    the sender must change the request; nothing was kept unless it says so
 │   ├── SignatureRefused           the delivery is not Cal.com's, or not for our secret
 │   ├── BodyTooLarge
+│   ├── EncodingUnsupported        a compressed body: Cal.com sends none, and what it unpacks to has no bound
+│   ├── TooManyTries               of what proved to be nobody's: wait, then try again
 │   ├── SecretMissing              no secret configured: nothing can be verified (the operator acts too)
 │   ├── EventUnsupported           STRICT_EVENTS only: kept all the same, but the sender wants to know
 │   ├── NotFound
+│   ├── NotLinkable                a delivery that has its booking already, or says nothing of any
 │   └── BadParameter               a query parameter that cannot be understood
 ├── CallerError                    the caller may try again
 │   ├── VersionConflict            somebody else wrote first: read, decide again
+│   ├── RebuildUnderWay            one rebuild of a projection at a time: follow it, or cancel it
 │   ├── AppenderFull               the queue stayed full past the stated time
-│   └── StoreUnavailable           Postgres is away or refuses for now
+│   ├── CalComUnavailable          Cal.com's API does not answer for now, or not well
+│   ├── StoreUnavailable           Postgres is away or refuses for now
+│   └── SpoolRefused               Postgres is away, and the spool cannot take the delivery either
 └── OperatorError                  we must stop; the sentence says what to do
     ├── BadSetting
     ├── SchemaUnknown              the database is behind or ahead of this program
     ├── UnsafeServer               fsync, full_page_writes or synchronous_commit is off
     ├── MigrationChanged           an applied migration was edited
+    ├── RouteUndeclared            a route that says neither who may ask nor that it is public
     ├── EmbeddedPostgresFailed
+    ├── SpoolUnusable              no delivery can be kept while Postgres is away
     ├── ServerUnreachable          DATABASE_URL leads nowhere
+    ├── CalComKeyRefused           CAL_COM_API_KEY is wrong, has expired, or may not do this
+    ├── CalComRejected             Cal.com's API says no to what was asked
+    ├── CalComUnreadable           what answers at CAL_COM_API_URL is not the API we know
+    ├── UnsafeReceiver             an address that Cal.com cannot or should not deliver to
+    ├── ForeignWebhook             a webhook at Cal.com that does not lead to us
+    ├── ReceiverUnreachable        nothing takes the made-up deliveries
+    ├── EvidenceRefused            a checkpoint or a proof that does not hold, and why
+    ├── LogContradicted            the log is not what was signed before
+    ├── CheckpointUndelivered      signed, but neither written nor handed over
     └── AddressTaken
 
 An error takes data and owns its sentence. HTTP codes are given in `api/problems.py` only.
 """
 
+import math
+from pathlib import Path
 from typing import ClassVar
+from uuid import UUID
 
 
 class BookingLedgerError(Exception):
@@ -64,6 +84,19 @@ class BodyTooLarge(SenderError):
         super().__init__(f"The body is larger than {body_bytes_max:,} bytes.")
 
 
+class EncodingUnsupported(SenderError):
+    def __init__(self) -> None:
+        super().__init__("The body is compressed; send it as it is, without Content-Encoding.")
+
+
+class TooManyTries(SenderError):
+    """`wait_seconds`: after that long one more is let through."""
+
+    def __init__(self, what: str, *, wait_seconds: float) -> None:
+        self.wait_seconds = math.ceil(wait_seconds)
+        super().__init__(f"Too many {what}; try again in {self.wait_seconds} s.")
+
+
 class SecretMissing(SenderError):
     def __init__(self) -> None:
         super().__init__("No webhook secret is configured; set CAL_COM_WEBHOOK_SECRET and restart.")
@@ -79,6 +112,11 @@ class NotFound(SenderError):
         super().__init__(f"There is no {what}.")
 
 
+class NotLinkable(SenderError):
+    def __init__(self, event_id: UUID, reason: str) -> None:
+        super().__init__(f"Delivery {event_id} cannot be linked: {reason}.")
+
+
 class BadParameter(SenderError):
     def __init__(self, name: str, rule: str) -> None:
         self.name = name
@@ -91,6 +129,13 @@ class VersionConflict(CallerError):
         super().__init__(f"{stream_id} is at version {actual}, not {expected}; read it again and decide again.")
 
 
+class RebuildUnderWay(CallerError):
+    """There is a generation that is being built; `projections status` shows how far it is."""
+
+    def __init__(self, projection: str) -> None:
+        super().__init__(f"A rebuild of {projection} is under way; follow it, or cancel it first.")
+
+
 class AppenderFull(CallerError):
     def __init__(self, *, waited_seconds: float) -> None:
         super().__init__(f"The write queue stayed full for {waited_seconds:g} s; nothing was kept, try again.")
@@ -99,6 +144,27 @@ class AppenderFull(CallerError):
 class StoreUnavailable(CallerError):
     def __init__(self, cause: str) -> None:
         super().__init__(f"Postgres cannot take the write now ({cause}); nothing is known to be kept, try again.")
+
+
+class SpoolRefused(CallerError):
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"Postgres cannot take the delivery now, nor can the spool ({cause}); "
+            "nothing is known to be kept, try again."
+        )
+
+
+class SpoolUnusable(OperatorError):
+    def __init__(self, folder: Path, cause: str) -> None:
+        super().__init__(
+            f"The spool in {folder} cannot be used ({cause}), so nothing could be kept while Postgres is away; "
+            "let BOOKING_LEDGER_HOME name a folder on a local disk that this program may write to."
+        )
+
+
+class CalComUnavailable(CallerError):
+    def __init__(self, asked: str, cause: str) -> None:
+        super().__init__(f"Cal.com's API does not answer {asked} for now ({cause}); try again later.")
 
 
 class BadSetting(OperatorError):
@@ -132,16 +198,84 @@ class MigrationChanged(OperatorError):
         )
 
 
+class RouteUndeclared(OperatorError):
+    def __init__(self, route: str) -> None:
+        super().__init__(f"{route} declares no role and is not public; give it an opt of api/auth.py.")
+
+
 class EmbeddedPostgresFailed(OperatorError):
     def __init__(self, what: str) -> None:
         super().__init__(f"The embedded PostgreSQL: {what}")
 
 
 class ServerUnreachable(OperatorError):
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, *, may_pass: bool = False) -> None:
+        self.cause, self.may_pass = cause, may_pass
         super().__init__(
             f"DATABASE_URL does not lead to a PostgreSQL that lets us in ({cause}); check host, port, user."
         )
+
+
+class CalComKeyRefused(OperatorError):
+    """`status` is Cal.com's: 401, 403 or 498."""
+
+    ADVICE: ClassVar = {
+        401: "make a key in Cal.com (Settings, Developer, API keys), or set CAL_COM_API_URL to the server it is for",
+        403: "use a key of an account that may do this",
+        498: "the access token in it has expired: put in a fresh one, or an API key",
+    }
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status = status
+        super().__init__(f"Cal.com refuses CAL_COM_API_KEY ({status}, {reason}); {self.ADVICE[status]}.")
+
+
+class CalComRejected(OperatorError):
+    """`sentences`: all that Cal.com says about it."""
+
+    def __init__(self, asked: str, status: int, reason: str, *, sentences: tuple[str, ...] = ()) -> None:
+        self.status = status
+        self.sentences = sentences
+        super().__init__(f"Cal.com's API rejects {asked} ({status}, {reason}); change what was asked for.")
+
+
+class CalComUnreadable(OperatorError):
+    def __init__(self, asked: str, cause: str) -> None:
+        super().__init__(
+            f"The answer to {asked} cannot be read ({cause}); set CAL_COM_API_URL to the API's own address, "
+            "such as https://api.cal.com/v2."
+        )
+
+
+class UnsafeReceiver(OperatorError):
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(f"{url} {why}; give another --url, or --force if it is meant so.")
+
+
+class ForeignWebhook(OperatorError):
+    def __init__(self, webhook_id: str, url: str) -> None:
+        super().__init__(f"Webhook {webhook_id} leads to {url}, which is not ours; --force deletes it all the same.")
+
+
+class ReceiverUnreachable(OperatorError):
+    def __init__(self, url: str, cause: str) -> None:
+        super().__init__(f"Nothing takes deliveries at {url} ({cause}); start the receiver there, or give its --url.")
+
+
+class EvidenceRefused(OperatorError):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"Refused: {reason}.")
+
+
+class LogContradicted(OperatorError):
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}. Nothing is signed or proved of such a log; compare it with a backup.")
+
+
+class CheckpointUndelivered(OperatorError):
+    def __init__(self, where: str, cause: str) -> None:
+        super().__init__(f"The checkpoint did not reach {where} ({cause}).")
 
 
 class AddressTaken(OperatorError):

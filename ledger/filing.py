@@ -18,11 +18,17 @@ class Filing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The event's metadata: how the delivery came. `secret` is the index of the secret that verified it."""
+    """The event's metadata: how the delivery came. `secret` is the index of the secret that verified it.
+
+    `signature` is Cal.com's, by which the body can be checked again, and `secret_id` tells under which secret; events
+    of before they were kept have neither.
+    """
 
     received_at: datetime
     secret: int = 0
     version: str | None = None
+    signature: str | None = None
+    secret_id: str | None = None
 
 
 def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UUID) -> Filing:

@@ -4,6 +4,7 @@ An empty value counts as absent. A secret may come from a file instead (`NAME_FI
 when it is refused. Every command imports this module, the quick ones too: nothing heavier than msgspec here.
 """
 
+import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Address, ip_address
@@ -39,6 +40,7 @@ SECRET_NAMES: Final = (
     *WEBHOOK_SECRET_NAMES,
     "CAL_COM_API_KEY",
     "INTERNAL_API_KEY",
+    "CHECKPOINT_KEY",
 )
 PLAIN_NAMES: Final = (
     "BOOKING_LEDGER_HOME",
@@ -48,6 +50,8 @@ PLAIN_NAMES: Final = (
     "CAL_COM_API_URL",
     "STRICT_EVENTS",
     "CONFIRM_ON_ACCEPT",
+    "CHECKPOINT_FOLDER",
+    "CHECKPOINT_COMMAND",
     "LOG_LEVEL",
     "LOG_FORMAT",
 )
@@ -101,6 +105,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     internal_api_key: Secret | None = None
     strict_events: bool = False
     confirm_on_accept: bool = False
+    checkpoint_key: Secret | None = None
+    """Signs checkpoints. None: none are made."""
+    checkpoint_folder: Path | None = None
+    """Where checkpoints go, a folder in it for each ledger; the last one there is what the next has to continue."""
+    checkpoint_command: tuple[str, ...] = ()
+    """A program and its arguments: takes each checkpoint on standard input."""
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 
@@ -130,7 +140,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return Settings(
         database_url=database_url,
         database_direct_url=database_direct_url,
-        home=_home(environ),
+        home=_folder(environ, "BOOKING_LEDGER_HOME"),
         host=_host(environ) or default.host,
         port=_port(environ) or default.port,
         public_url=_url(environ, "PUBLIC_URL"),
@@ -140,6 +150,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         internal_api_key=_secret(environ, "INTERNAL_API_KEY"),
         strict_events=_flag(environ, "STRICT_EVENTS"),
         confirm_on_accept=_flag(environ, "CONFIRM_ON_ACCEPT"),
+        checkpoint_key=_secret(environ, "CHECKPOINT_KEY"),
+        checkpoint_folder=_folder(environ, "CHECKPOINT_FOLDER"),
+        checkpoint_command=_command(environ, "CHECKPOINT_COMMAND"),
         log_level=_choice(environ, "LOG_LEVEL", LOG_LEVELS) or default.log_level,
         log_format=_choice(environ, "LOG_FORMAT", LOG_FORMATS) or default.log_format,
     )
@@ -164,13 +177,21 @@ def _plain(environ: Mapping[str, str], name: str) -> str | None:
     return environ.get(name, "").strip() or None
 
 
-def _home(environ: Mapping[str, str]) -> Path | None:
-    value = _plain(environ, "BOOKING_LEDGER_HOME")
+def _folder(environ: Mapping[str, str], name: str) -> Path | None:
+    value = _plain(environ, name)
     if value is None:
         return None
     if value.startswith("~"):
-        raise BadSetting("BOOKING_LEDGER_HOME", f"must be a folder written in full, without ~, not {value!r}")
+        raise BadSetting(name, f"must be a folder written in full, without ~, not {value!r}")
     return Path(value)
+
+
+def _command(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """The words of a command line as a shell would part them; no shell will ever see them."""
+    try:
+        return tuple(shlex.split(environ.get(name, "")))
+    except ValueError:
+        raise BadSetting(name, "has a quotation mark that is not closed (its value is not shown)") from None
 
 
 def _host(environ: Mapping[str, str]) -> str | None:

@@ -11,6 +11,10 @@ generation      one build of a read model; `checkpoint`: the position up to whic
 lag             how far a checkpoint is behind its head, `lag_events` and `lag_seconds`
 parked event    an event that a projection could not apply; kept with its error, retried on request
 doubt           what a body could not decide about a booking; settled by an observation
+observation     what Cal.com's API showed of a booking, appended where it differed or settled a doubt
+sweep           one reading of Cal.com's list of bookings, compared with the log
+drift           what a sweep found to differ: missing here, stale here, or extra (unknown to Cal.com)
+young           said of a booking that changed too short a time ago to be compared
 occurred_at     when it happened in the world;  received_at  when the delivery reached us
 recorded_at     when the log had it;            synced_at    when the read model had it
 """
@@ -30,3 +34,6 @@ BookingStatus = Literal["pending", "accepted", "cancelled", "rejected", "resched
 
 CalendarStatus = Literal["scheduled", "confirmed", "completed", "no_show", "cancelled", "rescheduled"]
 """What people read in `calendar_events.status`."""
+
+Role = Literal["viewer", "operator", "admin"]
+"""What a key or a user may do; each may do what those before it may."""

@@ -1,11 +1,70 @@
 -- The schema of a migrated database as pg_dump tells it, for reading and for comparing; nothing runs this file.
 -- A migration changed it on purpose: REFRESH_SCHEMA=1 .venv/bin/pytest tests/test_sql.py
 
+CREATE SCHEMA access;
+
+CREATE SCHEMA booking_attendees_0;
+
+CREATE SCHEMA booking_attendees_1;
+
+CREATE SCHEMA calendar_events_0;
+
+CREATE SCHEMA calendar_events_1;
+
+CREATE SCHEMA facts_0;
+
+CREATE SCHEMA facts_1;
+
 CREATE SCHEMA interop;
 
 CREATE SCHEMA ledger;
 
 CREATE SCHEMA projections;
+
+CREATE SCHEMA sync_lag_0;
+
+CREATE SCHEMA sync_lag_1;
+
+CREATE SCHEMA webhook_logs_0;
+
+CREATE SCHEMA webhook_logs_1;
+
+CREATE FUNCTION access.our_schemas() RETURNS TABLE(schema_id oid, name name)
+    LANGUAGE sql STABLE
+    AS $_$
+    SELECT n.oid, n.nspname
+    FROM pg_catalog.pg_namespace AS n
+    WHERE
+        n.nspname IN ('ledger', 'projections', 'interop', 'access')
+        OR EXISTS (
+            SELECT FROM projections.generations AS g WHERE n.nspname ~ ('^' || g.projection || '_[0-9]+$')
+        )
+$_$;
+
+CREATE FUNCTION access.our_views() RETURNS TABLE(view_id oid, name name)
+    LANGUAGE sql STABLE
+    AS $$
+    WITH RECURSIVE made_of AS (
+        SELECT DISTINCT v.oid AS view_id, v.relname, v.relowner, d.refobjid AS part_id
+        FROM pg_catalog.pg_class AS v
+        JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = v.oid
+        JOIN pg_catalog.pg_depend AS d
+            ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+        WHERE v.relkind = 'v' AND v.relnamespace = 'public'::regnamespace AND d.refobjid <> v.oid
+    ), ours AS (
+        SELECT m.view_id, m.relname, m.relowner
+        FROM made_of AS m
+        JOIN pg_catalog.pg_class AS part ON part.oid = m.part_id
+        WHERE part.relnamespace IN (SELECT schema_id FROM access.our_schemas())
+        UNION
+        SELECT m.view_id, m.relname, m.relowner
+        FROM made_of AS m
+        JOIN ours AS part ON part.view_id = m.part_id
+    )
+    SELECT DISTINCT view_id, relname
+    FROM ours
+    WHERE relowner = (SELECT relowner FROM pg_catalog.pg_class WHERE oid = 'ledger.events'::regclass)
+$$;
 
 CREATE FUNCTION interop.refuse_encoding(encoding smallint) RETURNS bytea
     LANGUAGE plpgsql STABLE
@@ -26,8 +85,14 @@ END
 $$;
 
 CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_material TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     head record;
@@ -169,6 +234,380 @@ CREATE FUNCTION ledger.sized(value text) RETURNS bytea
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (int4send(octet_length(convert_to(value, 'UTF8'::name))) || convert_to(value, 'UTF8'::name));
 
+CREATE FUNCTION projections.add_index(projection text, generation integer, name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    pattern text := projections.schema_of(projection, 0);
+BEGIN
+    EXECUTE replace(
+        pg_get_indexdef(format('%I.%I', pattern, name)::regclass),
+        format(' ON %I.', pattern),
+        format(' ON %I.', projections.schema_of(projection, generation))
+    );
+END
+$$;
+
+CREATE FUNCTION projections.analyze_tables(projection text, generation integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    place regclass;
+BEGIN
+    FOR place IN
+        SELECT c.oid FROM pg_class AS c
+        WHERE c.relnamespace = projections.schema_of(projection, generation)::regnamespace AND c.relkind = 'r'
+    LOOP
+        EXECUTE format('ANALYZE %s', place);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION projections.begin_live(projection text, version integer) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM projections.create_tables(projection, 1);
+    PERFORM projections.add_index(projection, 1, missing.name) FROM projections.missing_indexes(projection, 1) AS missing;
+    PERFORM projections.show(projection, 1);
+    INSERT INTO projections.generations (projection, generation, version, state, live_at)
+    VALUES (projection, 1, version, 'live', now());
+END
+$$;
+
+CREATE FUNCTION projections.create_tables(projection text, generation integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    pattern record;
+    own text := projections.schema_of(projection, generation);
+BEGIN
+    EXECUTE format('CREATE SCHEMA %I', own);
+    FOR pattern IN
+        SELECT c.oid::regclass AS place, c.relname, array_to_string(c.reloptions, ', ') AS options
+        FROM pg_class AS c
+        WHERE c.relnamespace = projections.schema_of(projection, 0)::regnamespace AND c.relkind = 'r'
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format(
+            'CREATE TABLE %I.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)',
+            own, pattern.relname, pattern.place
+        );
+        IF pattern.options IS NOT NULL THEN
+            EXECUTE format('ALTER TABLE %I.%I SET (%s)', own, pattern.relname, pattern.options);
+        END IF;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION projections.drop_tables(projection text, generation integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    own text := projections.schema_of(projection, generation);
+    place regclass;
+BEGIN
+    IF generation = 0 OR to_regnamespace(quote_ident(own)) IS NULL THEN
+        RETURN;
+    END IF;
+    FOR place IN SELECT c.oid FROM pg_class AS c WHERE c.relnamespace = own::regnamespace AND c.relkind = 'r' LOOP
+        EXECUTE format('DROP TABLE %s', place);
+    END LOOP;
+    EXECUTE format('DROP SCHEMA %I', own);
+END
+$$;
+
+CREATE FUNCTION projections.missing_indexes(projection text, generation integer) RETURNS TABLE(name text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT pattern.relname::text
+    FROM pg_index AS i
+    JOIN pg_class AS pattern ON pattern.oid = i.indexrelid
+    WHERE pattern.relnamespace = projections.schema_of(projection, 0)::regnamespace
+      AND NOT EXISTS (
+          SELECT FROM pg_class AS made
+          WHERE made.relnamespace = projections.schema_of(projection, generation)::regnamespace
+            AND made.relname = pattern.relname
+      )
+    ORDER BY i.indnatts DESC, pattern.relname
+$$;
+
+CREATE FUNCTION projections.percentile_ms(buckets integer[], counts integer[], share double precision) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT round(power(1.02, bucket)::numeric, 3)::double precision
+    FROM (
+        SELECT bucket, sum(count) OVER (ORDER BY bucket) AS up_to, sum(count) OVER () AS total
+        FROM unnest(buckets, counts) AS counted (bucket, count)
+    ) AS summed
+    WHERE up_to >= share * total
+    ORDER BY bucket
+    LIMIT 1
+$$;
+
+CREATE FUNCTION projections.schema_of(projection text, generation integer) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    RETURN ((projection || '_'::text) || generation);
+
+CREATE FUNCTION projections.show(projection text, generation integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    shown record;
+BEGIN
+    FOR shown IN
+        SELECT
+            c.relname,
+            (
+                SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+                FROM pg_attribute AS a
+                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            ) AS columns
+        FROM pg_class AS c
+        WHERE c.relnamespace = projections.schema_of(projection, generation)::regnamespace AND c.relkind = 'r'
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format(
+            'CREATE OR REPLACE VIEW projections.%I AS SELECT %s FROM %I.%I',
+            shown.relname, shown.columns, projections.schema_of(projection, generation), shown.relname
+        );
+    END LOOP;
+END
+$$;
+
+CREATE TABLE access.api_keys (
+    key_id text NOT NULL COLLATE pg_catalog."C",
+    name text NOT NULL,
+    role text NOT NULL,
+    ledger_id integer,
+    digest bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT api_keys_digest_is_sha256 CHECK ((octet_length(digest) = 32)),
+    CONSTRAINT api_keys_role_known CHECK ((role = ANY (ARRAY['viewer'::text, 'operator'::text, 'admin'::text])))
+);
+
+CREATE TABLE access.sessions (
+    digest bytea NOT NULL,
+    user_id uuid NOT NULL,
+    opened_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT sessions_digest_is_sha256 CHECK ((octet_length(digest) = 32))
+);
+
+CREATE TABLE access.users (
+    user_id uuid NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    role text NOT NULL,
+    ledger_id integer,
+    password_hash text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    password_changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_signed_in_at timestamp with time zone,
+    disabled_at timestamp with time zone,
+    CONSTRAINT users_name_is_plain CHECK ((name ~ '^[a-z0-9][a-z0-9._@+-]{0,99}$'::text)),
+    CONSTRAINT users_password_hash_is_argon2id CHECK ((password_hash ~~ '$argon2id$%'::text)),
+    CONSTRAINT users_role_known CHECK ((role = ANY (ARRAY['viewer'::text, 'operator'::text, 'admin'::text])))
+);
+
+CREATE TABLE access.webhook_secrets (
+    fingerprint text NOT NULL,
+    last_used_at timestamp with time zone NOT NULL,
+    CONSTRAINT webhook_secrets_fingerprint_is_short CHECK ((fingerprint ~ '^[0-9a-f]{4}$'::text))
+);
+
+CREATE TABLE booking_attendees_0.booking_attendees (
+    ledger_id integer NOT NULL,
+    uid text NOT NULL COLLATE pg_catalog."C",
+    email text NOT NULL COLLATE pg_catalog."C",
+    ledger text NOT NULL,
+    name text,
+    phone text,
+    time_zone text,
+    no_show boolean NOT NULL,
+    removed boolean NOT NULL
+);
+
+CREATE TABLE booking_attendees_1.booking_attendees (
+    ledger_id integer NOT NULL,
+    uid text NOT NULL COLLATE pg_catalog."C",
+    email text NOT NULL COLLATE pg_catalog."C",
+    ledger text NOT NULL,
+    name text,
+    phone text,
+    time_zone text,
+    no_show boolean NOT NULL,
+    removed boolean NOT NULL
+);
+
+CREATE TABLE calendar_events_0.booking_statistics (
+    ledger_id integer NOT NULL,
+    day date NOT NULL,
+    event_type text NOT NULL,
+    host_email text NOT NULL,
+    ledger text NOT NULL,
+    bookings integer NOT NULL,
+    scheduled integer NOT NULL,
+    confirmed integer NOT NULL,
+    completed integer NOT NULL,
+    no_show integer NOT NULL,
+    cancelled integer NOT NULL,
+    rescheduled integer NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings integer NOT NULL
+);
+
+CREATE TABLE calendar_events_0.calendar_events (
+    ledger_id integer NOT NULL,
+    id uuid NOT NULL,
+    cal_com_event_id text NOT NULL COLLATE pg_catalog."C",
+    ledger text NOT NULL,
+    salon_id text,
+    client_id text,
+    pet_id text,
+    title text,
+    description text,
+    start_time timestamp with time zone,
+    end_time timestamp with time zone,
+    duration_minutes integer,
+    status text NOT NULL,
+    booking_status text NOT NULL,
+    attendee_email text,
+    attendee_name text,
+    attendee_phone text,
+    attendees jsonb NOT NULL,
+    host_email text,
+    host_name text,
+    event_type text,
+    location text,
+    meeting_url text,
+    appointment_id uuid NOT NULL,
+    root_uid text NOT NULL COLLATE pg_catalog."C",
+    rescheduled_from text,
+    rescheduled_to text,
+    paid boolean NOT NULL,
+    no_show boolean NOT NULL,
+    cancellation_reason text,
+    cancelled_by text,
+    rejection_reason text,
+    recording_url text,
+    metadata jsonb NOT NULL,
+    doubts text[] NOT NULL,
+    booking_number bigint,
+    ical_uid text,
+    started boolean NOT NULL,
+    ended boolean NOT NULL,
+    marked boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    synced_at timestamp with time zone NOT NULL,
+    CONSTRAINT calendar_events_booking_status_known CHECK ((booking_status = ANY (ARRAY['pending'::text, 'accepted'::text, 'cancelled'::text, 'rejected'::text, 'rescheduled'::text]))),
+    CONSTRAINT calendar_events_status_known CHECK ((status = ANY (ARRAY['scheduled'::text, 'confirmed'::text, 'completed'::text, 'no_show'::text, 'cancelled'::text, 'rescheduled'::text])))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE calendar_events_1.booking_statistics (
+    ledger_id integer NOT NULL,
+    day date NOT NULL,
+    event_type text NOT NULL,
+    host_email text NOT NULL,
+    ledger text NOT NULL,
+    bookings integer NOT NULL,
+    scheduled integer NOT NULL,
+    confirmed integer NOT NULL,
+    completed integer NOT NULL,
+    no_show integer NOT NULL,
+    cancelled integer NOT NULL,
+    rescheduled integer NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings integer NOT NULL
+);
+
+CREATE TABLE calendar_events_1.calendar_events (
+    ledger_id integer NOT NULL,
+    id uuid NOT NULL,
+    cal_com_event_id text NOT NULL COLLATE pg_catalog."C",
+    ledger text NOT NULL,
+    salon_id text,
+    client_id text,
+    pet_id text,
+    title text,
+    description text,
+    start_time timestamp with time zone,
+    end_time timestamp with time zone,
+    duration_minutes integer,
+    status text NOT NULL,
+    booking_status text NOT NULL,
+    attendee_email text,
+    attendee_name text,
+    attendee_phone text,
+    attendees jsonb NOT NULL,
+    host_email text,
+    host_name text,
+    event_type text,
+    location text,
+    meeting_url text,
+    appointment_id uuid NOT NULL,
+    root_uid text NOT NULL COLLATE pg_catalog."C",
+    rescheduled_from text,
+    rescheduled_to text,
+    paid boolean NOT NULL,
+    no_show boolean NOT NULL,
+    cancellation_reason text,
+    cancelled_by text,
+    rejection_reason text,
+    recording_url text,
+    metadata jsonb NOT NULL,
+    doubts text[] NOT NULL,
+    booking_number bigint,
+    ical_uid text,
+    started boolean NOT NULL,
+    ended boolean NOT NULL,
+    marked boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    "position" bigint NOT NULL,
+    synced_at timestamp with time zone NOT NULL,
+    CONSTRAINT calendar_events_booking_status_known CHECK ((booking_status = ANY (ARRAY['pending'::text, 'accepted'::text, 'cancelled'::text, 'rejected'::text, 'rescheduled'::text]))),
+    CONSTRAINT calendar_events_status_known CHECK ((status = ANY (ARRAY['scheduled'::text, 'confirmed'::text, 'completed'::text, 'no_show'::text, 'cancelled'::text, 'rescheduled'::text])))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE facts_0.facts (
+    ledger_id integer NOT NULL,
+    "position" bigint NOT NULL,
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    stream_version integer NOT NULL,
+    event_id uuid NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    told bytea NOT NULL
+);
+ALTER TABLE ONLY facts_0.facts ALTER COLUMN told SET STORAGE EXTERNAL;
+
+CREATE TABLE facts_1.facts (
+    ledger_id integer NOT NULL,
+    "position" bigint NOT NULL,
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    stream_version integer NOT NULL,
+    event_id uuid NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    told bytea NOT NULL
+);
+ALTER TABLE ONLY facts_1.facts ALTER COLUMN told SET STORAGE EXTERNAL;
+
 CREATE TABLE interop.snapshots (
     ledger_id integer NOT NULL,
     recorder text NOT NULL,
@@ -247,6 +686,42 @@ CREATE TABLE ledger.deliveries (
     CONSTRAINT deliveries_outcome_known CHECK ((outcome = ANY (ARRAY['duplicate'::text, 'refused'::text])))
 );
 
+CREATE TABLE ledger.drift (
+    ledger_id integer NOT NULL,
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    field text NOT NULL,
+    found_at timestamp with time zone NOT NULL,
+    kind text NOT NULL,
+    ours text,
+    theirs text,
+    differed_since timestamp with time zone,
+    sweep_id uuid,
+    is_import boolean DEFAULT false NOT NULL,
+    event_id uuid,
+    healed_at timestamp with time zone,
+    CONSTRAINT drift_healed_after_found CHECK ((healed_at >= found_at)),
+    CONSTRAINT drift_kind_known CHECK ((kind = ANY (ARRAY['missing'::text, 'stale'::text, 'extra'::text])))
+);
+
+CREATE TABLE ledger.questions (
+    ledger_id integer NOT NULL,
+    uid text NOT NULL COLLATE pg_catalog."C",
+    reason text NOT NULL,
+    since timestamp with time zone NOT NULL,
+    times_asked integer DEFAULT 0 NOT NULL,
+    asked_at timestamp with time zone,
+    ask_at timestamp with time zone NOT NULL,
+    CONSTRAINT questions_reason_known CHECK ((reason = ANY (ARRAY['doubt'::text, 'young'::text, 'unlisted'::text])))
+);
+
+CREATE TABLE ledger.schedule (
+    ledger_id integer NOT NULL,
+    job text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    error text
+);
+
 CREATE TABLE ledger.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -255,66 +730,123 @@ CREATE TABLE ledger.schema_migrations (
     CONSTRAINT schema_migrations_checksum_is_sha256 CHECK ((checksum ~ '^[0-9a-f]{64}$'::text))
 );
 
-CREATE TABLE projections.booking_attendees_1 (
+CREATE TABLE ledger.sweeps (
     ledger_id integer NOT NULL,
-    uid text NOT NULL COLLATE pg_catalog."C",
-    email text NOT NULL COLLATE pg_catalog."C",
-    ledger text NOT NULL,
-    name text,
-    phone text,
-    time_zone text,
-    no_show boolean NOT NULL,
-    removed boolean NOT NULL
+    sweep_id uuid NOT NULL,
+    kind text NOT NULL,
+    cause text NOT NULL,
+    state text NOT NULL,
+    asked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    after_updated_at timestamp with time zone,
+    place text,
+    is_listed boolean DEFAULT false NOT NULL,
+    is_import boolean DEFAULT false NOT NULL,
+    pages integer DEFAULT 0 NOT NULL,
+    total integer,
+    seen integer DEFAULT 0 NOT NULL,
+    missing integer DEFAULT 0 NOT NULL,
+    stale integer DEFAULT 0 NOT NULL,
+    extra integer DEFAULT 0 NOT NULL,
+    settled integer DEFAULT 0 NOT NULL,
+    young integer DEFAULT 0 NOT NULL,
+    unreadable integer DEFAULT 0 NOT NULL,
+    observed integer DEFAULT 0 NOT NULL,
+    error text,
+    driver uuid,
+    driver_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    driver_pid integer,
+    driver_start timestamp with time zone,
+    CONSTRAINT sweeps_cause_known CHECK ((cause = ANY (ARRAY['schedule'::text, 'request'::text, 'command'::text]))),
+    CONSTRAINT sweeps_finished_when_done CHECK (((state = 'done'::text) = (finished_at IS NOT NULL))),
+    CONSTRAINT sweeps_kind_known CHECK ((kind = ANY (ARRAY['incremental'::text, 'upcoming'::text, 'full'::text]))),
+    CONSTRAINT sweeps_started_unless_waiting CHECK (((state = 'waiting'::text) = (started_at IS NULL))),
+    CONSTRAINT sweeps_state_known CHECK ((state = ANY (ARRAY['waiting'::text, 'running'::text, 'done'::text])))
 );
 
-CREATE TABLE projections.calendar_events_1 (
+CREATE TABLE ledger.swept_bookings (
     ledger_id integer NOT NULL,
-    id uuid NOT NULL,
-    cal_com_event_id text NOT NULL COLLATE pg_catalog."C",
-    ledger text NOT NULL,
-    salon_id text,
-    client_id text,
-    pet_id text,
-    title text,
-    description text,
-    start_time timestamp with time zone,
-    end_time timestamp with time zone,
-    duration_minutes integer,
-    status text NOT NULL,
-    booking_status text NOT NULL,
-    attendee_email text,
-    attendee_name text,
-    attendee_phone text,
-    attendees jsonb NOT NULL,
-    host_email text,
-    host_name text,
-    event_type text,
-    location text,
-    meeting_url text,
-    appointment_id uuid NOT NULL,
-    root_uid text NOT NULL,
-    rescheduled_from text,
-    rescheduled_to text,
-    paid boolean NOT NULL,
-    no_show boolean NOT NULL,
-    cancellation_reason text,
-    cancelled_by text,
-    rejection_reason text,
-    recording_url text,
-    metadata jsonb NOT NULL,
-    doubts text[] NOT NULL,
-    booking_number bigint,
-    ical_uid text,
-    started boolean NOT NULL,
-    ended boolean NOT NULL,
-    marked boolean NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone NOT NULL,
-    "position" bigint NOT NULL,
-    synced_at timestamp with time zone NOT NULL,
-    CONSTRAINT calendar_events_1_booking_status_known CHECK ((booking_status = ANY (ARRAY['pending'::text, 'accepted'::text, 'cancelled'::text, 'rejected'::text, 'rescheduled'::text]))),
-    CONSTRAINT calendar_events_1_status_known CHECK ((status = ANY (ARRAY['scheduled'::text, 'confirmed'::text, 'completed'::text, 'no_show'::text, 'cancelled'::text, 'rescheduled'::text])))
+    sweep_id uuid NOT NULL,
+    uid text NOT NULL COLLATE pg_catalog."C"
 );
+
+CREATE VIEW projections.booking_attendees AS
+ SELECT ledger_id,
+    uid,
+    email,
+    ledger,
+    name,
+    phone,
+    time_zone,
+    no_show,
+    removed
+   FROM booking_attendees_1.booking_attendees;
+
+CREATE VIEW projections.booking_statistics AS
+ SELECT ledger_id,
+    day,
+    event_type,
+    host_email,
+    ledger,
+    bookings,
+    scheduled,
+    confirmed,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    minutes_booked,
+    lead_minutes,
+    led_bookings
+   FROM calendar_events_1.booking_statistics;
+
+CREATE VIEW projections.calendar_events AS
+ SELECT ledger_id,
+    id,
+    cal_com_event_id,
+    ledger,
+    salon_id,
+    client_id,
+    pet_id,
+    title,
+    description,
+    start_time,
+    end_time,
+    duration_minutes,
+    status,
+    booking_status,
+    attendee_email,
+    attendee_name,
+    attendee_phone,
+    attendees,
+    host_email,
+    host_name,
+    event_type,
+    location,
+    meeting_url,
+    appointment_id,
+    root_uid,
+    rescheduled_from,
+    rescheduled_to,
+    paid,
+    no_show,
+    cancellation_reason,
+    cancelled_by,
+    rejection_reason,
+    recording_url,
+    metadata,
+    doubts,
+    booking_number,
+    ical_uid,
+    started,
+    ended,
+    marked,
+    created_at,
+    updated_at,
+    "position",
+    synced_at
+   FROM calendar_events_1.calendar_events;
 
 CREATE TABLE projections.checkpoints (
     projection text NOT NULL,
@@ -328,6 +860,86 @@ CREATE TABLE projections.checkpoints (
     CONSTRAINT checkpoints_state_known CHECK ((state = ANY (ARRAY['running'::text, 'failing'::text])))
 );
 
+CREATE VIEW projections.clients AS
+ SELECT own.ledger_id,
+    own.ledger,
+    own.client_id,
+    latest.attendee_name,
+    latest.attendee_email,
+    latest.attendee_phone,
+    own.first_visit,
+    own.last_visit,
+    own.next_appointment,
+    own.bookings,
+    own.completed,
+    own.no_show,
+    own.cancelled,
+    own.rescheduled,
+    round(((own.no_show)::numeric / (NULLIF((own.completed + own.no_show), 0))::numeric), 4) AS no_show_rate
+   FROM (( SELECT calendar_events.ledger_id,
+            calendar_events.ledger,
+            calendar_events.client_id,
+            min(calendar_events.start_time) FILTER (WHERE (calendar_events.status = 'completed'::text)) AS first_visit,
+            max(calendar_events.start_time) FILTER (WHERE (calendar_events.status = 'completed'::text)) AS last_visit,
+            min(calendar_events.start_time) FILTER (WHERE ((calendar_events.status = ANY (ARRAY['scheduled'::text, 'confirmed'::text])) AND (calendar_events.start_time >= now()))) AS next_appointment,
+            (count(*))::integer AS bookings,
+            (count(*) FILTER (WHERE (calendar_events.status = 'completed'::text)))::integer AS completed,
+            (count(*) FILTER (WHERE (calendar_events.status = 'no_show'::text)))::integer AS no_show,
+            (count(*) FILTER (WHERE (calendar_events.status = 'cancelled'::text)))::integer AS cancelled,
+            (count(*) FILTER (WHERE (calendar_events.status = 'rescheduled'::text)))::integer AS rescheduled
+           FROM projections.calendar_events
+          WHERE (calendar_events.client_id IS NOT NULL)
+          GROUP BY calendar_events.ledger_id, calendar_events.ledger, calendar_events.client_id) own
+     LEFT JOIN LATERAL ( SELECT c.attendee_name,
+            c.attendee_email,
+            c.attendee_phone
+           FROM projections.calendar_events c
+          WHERE ((c.client_id = own.client_id) AND (c.ledger_id = own.ledger_id) AND (c.start_time IS NOT NULL))
+          ORDER BY c.start_time DESC
+         LIMIT 1) latest ON (true));
+
+CREATE VIEW projections.facts AS
+ SELECT ledger_id,
+    "position",
+    stream_id,
+    stream_version,
+    event_id,
+    occurred_at,
+    recorded_at,
+    told
+   FROM facts_1.facts;
+
+CREATE TABLE projections.generations (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    version integer NOT NULL,
+    state text NOT NULL,
+    phase text,
+    paused boolean DEFAULT false NOT NULL,
+    error text,
+    driver text,
+    driver_fence bigint DEFAULT 0 NOT NULL,
+    driver_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    filling_since timestamp with time zone,
+    live_at timestamp with time zone,
+    swap_ms real,
+    CONSTRAINT generations_from_one CHECK ((generation > 0)),
+    CONSTRAINT generations_phase_known CHECK ((phase = ANY (ARRAY['planning'::text, 'filling'::text, 'indexing'::text, 'catching_up'::text]))),
+    CONSTRAINT generations_phase_while_building CHECK (((phase IS NOT NULL) = (state = 'building'::text))),
+    CONSTRAINT generations_state_known CHECK ((state = ANY (ARRAY['building'::text, 'live'::text, 'retired'::text, 'cancelled'::text, 'dropped'::text])))
+);
+
+CREATE TABLE projections.leases (
+    ledger_id integer NOT NULL,
+    projection text NOT NULL,
+    holder uuid NOT NULL,
+    fence bigint DEFAULT 1 NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    session_pid integer,
+    session_start timestamp with time zone
+);
+
 CREATE TABLE projections.parked_events (
     ledger_id integer NOT NULL,
     projection text NOT NULL,
@@ -336,22 +948,99 @@ CREATE TABLE projections.parked_events (
     stream_id text NOT NULL,
     error text NOT NULL,
     attempts integer NOT NULL,
-    parked_at timestamp with time zone DEFAULT now() NOT NULL
+    parked_at timestamp with time zone DEFAULT now() NOT NULL,
+    skipped_at timestamp with time zone
 );
 
-CREATE TABLE projections.webhook_logs_1 (
+CREATE TABLE projections.rebuild_ranges (
+    projection text NOT NULL,
+    generation integer NOT NULL,
+    ledger_id integer NOT NULL,
+    after_position bigint NOT NULL,
+    last_position bigint NOT NULL,
+    done_at timestamp with time zone,
+    CONSTRAINT rebuild_ranges_not_empty CHECK ((after_position < last_position))
+);
+
+CREATE TABLE webhook_logs_1.webhook_logs (
     ledger_id integer NOT NULL,
     "position" bigint NOT NULL,
     id uuid NOT NULL,
     ledger text NOT NULL,
     webhook_type text NOT NULL,
     payload jsonb,
+    in_log boolean NOT NULL,
     status text NOT NULL,
     error_message text,
     cal_com_event_id text,
     duration_ms real,
     created_at timestamp with time zone NOT NULL,
-    CONSTRAINT webhook_logs_1_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
+    CONSTRAINT webhook_logs_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
+);
+
+CREATE VIEW projections.webhook_logs AS
+ SELECT ledger_id,
+    "position",
+    id,
+    ledger,
+    webhook_type,
+    payload,
+    in_log,
+    status,
+    error_message,
+    cal_com_event_id,
+    duration_ms,
+    created_at
+   FROM webhook_logs_1.webhook_logs;
+
+CREATE VIEW projections.recorded_webhooks AS
+ SELECT w.ledger_id,
+    w."position",
+    w.id,
+    w.ledger,
+    w.webhook_type,
+        CASE
+            WHEN w.in_log THEN (convert_from(e.state, 'UTF8'::name))::jsonb
+            ELSE w.payload
+        END AS payload,
+    w.status,
+    w.error_message,
+    w.cal_com_event_id,
+    w.duration_ms,
+    w.created_at
+   FROM (projections.webhook_logs w
+     LEFT JOIN ledger.events e ON (((e.ledger_id = w.ledger_id) AND (e."position" = w."position"))));
+
+CREATE TABLE sync_lag_1.sync_lag (
+    ledger_id integer NOT NULL,
+    minute timestamp with time zone NOT NULL,
+    ledger text NOT NULL,
+    deliveries integer NOT NULL,
+    recording_buckets integer[] NOT NULL,
+    recording_counts integer[] NOT NULL,
+    recording_ms_max double precision NOT NULL,
+    projecting_buckets integer[] NOT NULL,
+    projecting_counts integer[] NOT NULL,
+    projecting_ms_max double precision NOT NULL
+);
+
+CREATE VIEW projections.sync_lag AS
+ SELECT ledger_id,
+    minute,
+    ledger,
+    deliveries,
+    recording_buckets,
+    recording_counts,
+    recording_ms_max,
+    projecting_buckets,
+    projecting_counts,
+    projecting_ms_max
+   FROM sync_lag_1.sync_lag;
+
+CREATE TABLE projections.visible_pages (
+    ledger_id integer NOT NULL,
+    "position" bigint NOT NULL,
+    synced_at timestamp with time zone NOT NULL
 );
 
 CREATE VIEW public.booking_attendees AS
@@ -363,9 +1052,76 @@ CREATE VIEW public.booking_attendees AS
     time_zone,
     no_show,
     removed
-   FROM projections.booking_attendees_1;
+   FROM projections.booking_attendees;
 
 COMMENT ON VIEW public.booking_attendees IS 'One row per attendee of a booking, those who left included.';
+
+COMMENT ON COLUMN public.booking_attendees.ledger IS 'The log that the booking is in.';
+
+COMMENT ON COLUMN public.booking_attendees.uid IS 'calendar_events.cal_com_event_id.';
+
+COMMENT ON COLUMN public.booking_attendees.email IS 'In lower case; how attendees are told apart.';
+
+COMMENT ON COLUMN public.booking_attendees.name IS 'As the attendee typed it.';
+
+COMMENT ON COLUMN public.booking_attendees.phone IS 'As the attendee typed it.';
+
+COMMENT ON COLUMN public.booking_attendees.time_zone IS 'The attendee''s time zone, an IANA name.';
+
+COMMENT ON COLUMN public.booking_attendees.no_show IS 'Whether the attendee is marked absent.';
+
+COMMENT ON COLUMN public.booking_attendees.removed IS 'Whether the attendee has given up the seat.';
+
+CREATE VIEW public.booking_statistics AS
+ SELECT ledger,
+    day,
+    NULLIF(event_type, ''::text) AS event_type,
+    NULLIF(host_email, ''::text) AS host_email,
+    bookings,
+    scheduled,
+    confirmed,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    minutes_booked,
+    round(((lead_minutes)::numeric / (NULLIF(led_bookings, 0))::numeric)) AS lead_minutes,
+    round(((cancelled)::numeric / (NULLIF((bookings - rescheduled), 0))::numeric), 4) AS cancellation_rate,
+    round(((no_show)::numeric / (NULLIF((completed + no_show), 0))::numeric), 4) AS no_show_rate
+   FROM projections.booking_statistics
+  WHERE (bookings > 0);
+
+COMMENT ON VIEW public.booking_statistics IS 'Bookings by day of start (UTC), event type and host.';
+
+COMMENT ON COLUMN public.booking_statistics.ledger IS 'The log that the bookings are in.';
+
+COMMENT ON COLUMN public.booking_statistics.day IS 'The day of the start, in UTC; of the first news of the booking where no start is known.';
+
+COMMENT ON COLUMN public.booking_statistics.event_type IS 'The slug of Cal.com''s event type; null where none is known.';
+
+COMMENT ON COLUMN public.booking_statistics.host_email IS 'The organiser; null where none is known.';
+
+COMMENT ON COLUMN public.booking_statistics.bookings IS 'All of them, those that were rescheduled away included.';
+
+COMMENT ON COLUMN public.booking_statistics.scheduled IS 'How many of them are scheduled.';
+
+COMMENT ON COLUMN public.booking_statistics.confirmed IS 'How many of them are confirmed.';
+
+COMMENT ON COLUMN public.booking_statistics.completed IS 'How many of them are completed.';
+
+COMMENT ON COLUMN public.booking_statistics.no_show IS 'How many of them are no_show.';
+
+COMMENT ON COLUMN public.booking_statistics.cancelled IS 'How many of them are cancelled.';
+
+COMMENT ON COLUMN public.booking_statistics.rescheduled IS 'How many of them were moved to another uid.';
+
+COMMENT ON COLUMN public.booking_statistics.minutes_booked IS 'Minutes of those neither cancelled nor rescheduled.';
+
+COMMENT ON COLUMN public.booking_statistics.lead_minutes IS 'From the first news of a booking to its start, on average.';
+
+COMMENT ON COLUMN public.booking_statistics.cancellation_rate IS 'cancelled / (bookings - rescheduled).';
+
+COMMENT ON COLUMN public.booking_statistics.no_show_rate IS 'no_show / (completed + no_show).';
 
 CREATE VIEW public.calendar_events AS
  SELECT id,
@@ -410,25 +1166,248 @@ CREATE VIEW public.calendar_events AS
     created_at,
     updated_at,
     synced_at
-   FROM projections.calendar_events_1;
+   FROM projections.calendar_events;
 
 COMMENT ON VIEW public.calendar_events IS 'One row per booking uid: what is true of the booking now.';
 
+COMMENT ON COLUMN public.calendar_events.id IS 'Ours, made of ledger and uid: the same in every rebuild.';
+
 COMMENT ON COLUMN public.calendar_events.cal_com_event_id IS 'Cal.com''s uid; its numeric id as text while no uid is known.';
+
+COMMENT ON COLUMN public.calendar_events.ledger IS 'The log that the booking is in; `main` where there is one.';
+
+COMMENT ON COLUMN public.calendar_events.salon_id IS 'From the booking''s metadata: barkbookSalonId, salonId or salon_id.';
+
+COMMENT ON COLUMN public.calendar_events.client_id IS 'From the booking''s metadata: barkbookClientId, clientId or client_id.';
+
+COMMENT ON COLUMN public.calendar_events.pet_id IS 'From the booking''s metadata: barkbookPetId, petId or pet_id.';
+
+COMMENT ON COLUMN public.calendar_events.title IS 'As Cal.com rendered it.';
+
+COMMENT ON COLUMN public.calendar_events.description IS 'The booker''s notes, else the event type''s description.';
+
+COMMENT ON COLUMN public.calendar_events.start_time IS 'Start, as an instant; null while no webhook said it.';
+
+COMMENT ON COLUMN public.calendar_events.end_time IS 'End, as an instant.';
+
+COMMENT ON COLUMN public.calendar_events.duration_minutes IS 'Whole minutes from start to end.';
 
 COMMENT ON COLUMN public.calendar_events.status IS 'scheduled, confirmed, completed, no_show, cancelled or rescheduled.';
 
 COMMENT ON COLUMN public.calendar_events.booking_status IS 'Cal.com''s own word: pending, accepted, cancelled, rejected or rescheduled.';
 
+COMMENT ON COLUMN public.calendar_events.attendee_email IS 'The first attendee''s e-mail address, in lower case.';
+
+COMMENT ON COLUMN public.calendar_events.attendee_name IS 'The first attendee''s name.';
+
+COMMENT ON COLUMN public.calendar_events.attendee_phone IS 'The first attendee''s telephone number, as it was typed.';
+
+COMMENT ON COLUMN public.calendar_events.attendees IS 'All who come: email, name, phone, time_zone, no_show.';
+
+COMMENT ON COLUMN public.calendar_events.host_email IS 'The organiser''s e-mail address.';
+
+COMMENT ON COLUMN public.calendar_events.host_name IS 'The organiser''s name.';
+
+COMMENT ON COLUMN public.calendar_events.event_type IS 'The slug of Cal.com''s event type.';
+
+COMMENT ON COLUMN public.calendar_events.location IS 'Where: an address, a number, a link, or Cal.com''s name of an integration.';
+
+COMMENT ON COLUMN public.calendar_events.meeting_url IS 'The link of the video call.';
+
 COMMENT ON COLUMN public.calendar_events.appointment_id IS 'Stays the same through every reschedule: the id of the chain''s first booking.';
 
+COMMENT ON COLUMN public.calendar_events.root_uid IS 'The uid of the chain''s first booking.';
+
+COMMENT ON COLUMN public.calendar_events.rescheduled_from IS 'The uid whose place this booking took.';
+
+COMMENT ON COLUMN public.calendar_events.rescheduled_to IS 'The uid that took this booking''s place.';
+
+COMMENT ON COLUMN public.calendar_events.paid IS 'Whether a payment went through.';
+
+COMMENT ON COLUMN public.calendar_events.no_show IS 'Whether an attendee or the host is marked absent.';
+
+COMMENT ON COLUMN public.calendar_events.cancellation_reason IS 'As the one who cancelled wrote it.';
+
+COMMENT ON COLUMN public.calendar_events.cancelled_by IS 'Who cancelled: an e-mail address.';
+
+COMMENT ON COLUMN public.calendar_events.rejection_reason IS 'As the host wrote it.';
+
+COMMENT ON COLUMN public.calendar_events.recording_url IS 'Where the recording can be had, as long as Cal.com keeps it.';
+
+COMMENT ON COLUMN public.calendar_events.metadata IS 'What the booker''s page sent along; carried forward through reschedules.';
+
 COMMENT ON COLUMN public.calendar_events.doubts IS 'What webhooks alone could not decide; settled by asking Cal.com.';
+
+COMMENT ON COLUMN public.calendar_events.booking_number IS 'Cal.com''s numeric id of the booking.';
+
+COMMENT ON COLUMN public.calendar_events.ical_uid IS 'The calendar id; kept by Cal.com through a reschedule.';
+
+COMMENT ON COLUMN public.calendar_events.started IS 'Whether the scheduled start was reported.';
+
+COMMENT ON COLUMN public.calendar_events.ended IS 'Whether the scheduled end was reported.';
+
+COMMENT ON COLUMN public.calendar_events.marked IS 'Whether attendance was ever marked, absent or not.';
 
 COMMENT ON COLUMN public.calendar_events.created_at IS 'Cal.com''s time of the first thing we know of the booking.';
 
 COMMENT ON COLUMN public.calendar_events.updated_at IS 'Cal.com''s time of the last thing we know of the booking.';
 
-COMMENT ON COLUMN public.calendar_events.synced_at IS 'When this row last changed here.';
+COMMENT ON COLUMN public.calendar_events.synced_at IS 'When the last thing we know of the booking became visible here.';
+
+CREATE VIEW public.clients AS
+ SELECT ledger,
+    client_id,
+    attendee_name,
+    attendee_email,
+    attendee_phone,
+    first_visit,
+    last_visit,
+    next_appointment,
+    bookings,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    no_show_rate
+   FROM projections.clients;
+
+COMMENT ON VIEW public.clients IS 'One row per client that bookings name: first and last visit, the next appointment, how many.';
+
+COMMENT ON COLUMN public.clients.ledger IS 'The log that the client''s bookings are in.';
+
+COMMENT ON COLUMN public.clients.client_id IS 'calendar_events.client_id.';
+
+COMMENT ON COLUMN public.clients.attendee_name IS 'The first attendee''s name, of the booking with the latest start.';
+
+COMMENT ON COLUMN public.clients.attendee_email IS 'The first attendee''s e-mail address, of the same booking.';
+
+COMMENT ON COLUMN public.clients.attendee_phone IS 'The first attendee''s telephone number, of the same booking.';
+
+COMMENT ON COLUMN public.clients.first_visit IS 'Start of the first completed booking.';
+
+COMMENT ON COLUMN public.clients.last_visit IS 'Start of the last completed booking.';
+
+COMMENT ON COLUMN public.clients.next_appointment IS 'Start of the next booking that is scheduled or confirmed.';
+
+COMMENT ON COLUMN public.clients.bookings IS 'All of them, those that were rescheduled away included.';
+
+COMMENT ON COLUMN public.clients.completed IS 'How many of them are completed.';
+
+COMMENT ON COLUMN public.clients.no_show IS 'How many of them are no_show.';
+
+COMMENT ON COLUMN public.clients.cancelled IS 'How many of them are cancelled.';
+
+COMMENT ON COLUMN public.clients.rescheduled IS 'How many of them were moved to another uid.';
+
+COMMENT ON COLUMN public.clients.no_show_rate IS 'no_show / (completed + no_show).';
+
+CREATE VIEW public.meetings AS
+ SELECT id,
+    ledger,
+    cal_com_event_id AS cal_event_id,
+        CASE
+            WHEN (booking_status = 'rescheduled'::text) THEN 'rescheduled'::text
+            WHEN (booking_status = ANY (ARRAY['cancelled'::text, 'rejected'::text])) THEN 'cancelled'::text
+            WHEN (booking_status = 'pending'::text) THEN 'scheduled'::text
+            WHEN no_show THEN 'no_show'::text
+            WHEN (ended OR marked) THEN 'completed'::text
+            ELSE 'scheduled'::text
+        END AS status,
+    title,
+    start_time AS start,
+    end_time AS "end",
+    duration_minutes,
+    attendee_email,
+    attendee_name,
+    host_email,
+    location,
+    meeting_url,
+    paid,
+    rescheduled_to,
+    created_at,
+    updated_at
+   FROM projections.calendar_events c;
+
+COMMENT ON VIEW public.meetings IS 'Bookings in the words of the meetings system.';
+
+COMMENT ON COLUMN public.meetings.id IS 'calendar_events.id.';
+
+COMMENT ON COLUMN public.meetings.ledger IS 'The log that the booking is in.';
+
+COMMENT ON COLUMN public.meetings.cal_event_id IS 'Cal.com''s uid.';
+
+COMMENT ON COLUMN public.meetings.status IS 'scheduled, completed, no_show, cancelled or rescheduled.';
+
+COMMENT ON COLUMN public.meetings.title IS 'As Cal.com rendered it.';
+
+COMMENT ON COLUMN public.meetings.start IS 'Start, as an instant.';
+
+COMMENT ON COLUMN public.meetings."end" IS 'End, as an instant.';
+
+COMMENT ON COLUMN public.meetings.duration_minutes IS 'Whole minutes from start to end.';
+
+COMMENT ON COLUMN public.meetings.attendee_email IS 'The first attendee''s e-mail address.';
+
+COMMENT ON COLUMN public.meetings.attendee_name IS 'The first attendee''s name.';
+
+COMMENT ON COLUMN public.meetings.host_email IS 'The organiser''s e-mail address.';
+
+COMMENT ON COLUMN public.meetings.location IS 'Where.';
+
+COMMENT ON COLUMN public.meetings.meeting_url IS 'The link of the video call.';
+
+COMMENT ON COLUMN public.meetings.paid IS 'Whether a payment went through.';
+
+COMMENT ON COLUMN public.meetings.rescheduled_to IS 'The uid that took its place.';
+
+COMMENT ON COLUMN public.meetings.created_at IS 'Cal.com''s time of the first thing we know of it.';
+
+COMMENT ON COLUMN public.meetings.updated_at IS 'Cal.com''s time of the last thing we know of it.';
+
+CREATE VIEW public.projection_status AS
+ SELECT g.projection,
+    l.name AS ledger,
+    g.generation,
+    COALESCE(c."position", (0)::bigint) AS "position",
+    l."position" AS head,
+    (l."position" - COALESCE(c."position", (0)::bigint)) AS lag_events,
+    (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - ( SELECT e.recorded_at
+           FROM ledger.events e
+          WHERE ((e.ledger_id = l.ledger_id) AND (e."position" = (COALESCE(c."position", (0)::bigint) + 1)))))), (0)::numeric))::double precision AS lag_seconds,
+        CASE
+            WHEN g.paused THEN 'paused'::text
+            ELSE COALESCE(c.state, 'running'::text)
+        END AS state,
+    c.error AS last_error,
+    ( SELECT count(*) AS count
+           FROM projections.parked_events p
+          WHERE ((p.ledger_id = l.ledger_id) AND (p.projection = g.projection) AND (p.generation = g.generation) AND (p.skipped_at IS NULL))) AS parked
+   FROM ((projections.generations g
+     CROSS JOIN ledger.ledgers l)
+     LEFT JOIN projections.checkpoints c ON (((c.ledger_id = l.ledger_id) AND (c.projection = g.projection) AND (c.generation = g.generation))))
+  WHERE (g.state = 'live'::text);
+
+COMMENT ON VIEW public.projection_status IS 'How far each read model is behind the log.';
+
+COMMENT ON COLUMN public.projection_status.projection IS 'The projection: the code that fills the read model.';
+
+COMMENT ON COLUMN public.projection_status.ledger IS 'The log.';
+
+COMMENT ON COLUMN public.projection_status.generation IS 'Which build of the read model is shown.';
+
+COMMENT ON COLUMN public.projection_status."position" IS 'The read model has everything up to here.';
+
+COMMENT ON COLUMN public.projection_status.head IS 'The log''s last position.';
+
+COMMENT ON COLUMN public.projection_status.lag_events IS 'How many events the read model is behind.';
+
+COMMENT ON COLUMN public.projection_status.lag_seconds IS 'For how long the first of them has been waiting.';
+
+COMMENT ON COLUMN public.projection_status.state IS 'running, failing (see last_error; it is being tried again) or paused.';
+
+COMMENT ON COLUMN public.projection_status.last_error IS 'Why it is failing.';
+
+COMMENT ON COLUMN public.projection_status.parked IS 'Events set aside because they could not be applied.';
 
 CREATE VIEW public.status_words AS
  SELECT ledger,
@@ -454,9 +1433,17 @@ CREATE VIEW public.status_words AS
             WHEN ((booking_status = 'accepted'::text) AND ended) THEN 'completed'::text
             ELSE 'scheduled'::text
         END AS visit_status
-   FROM projections.calendar_events_1;
+   FROM projections.calendar_events;
 
 COMMENT ON VIEW public.status_words IS 'How each of the older systems would call a booking''s status.';
+
+COMMENT ON COLUMN public.status_words.ledger IS 'The log that the booking is in.';
+
+COMMENT ON COLUMN public.status_words.cal_com_event_id IS 'The booking.';
+
+COMMENT ON COLUMN public.status_words.status IS 'calendar_events.status.';
+
+COMMENT ON COLUMN public.status_words.booking_status IS 'calendar_events.booking_status.';
 
 COMMENT ON COLUMN public.status_words.candidate_status IS 'Candidate scheduling: pending, confirmed, cancelled, rescheduled.';
 
@@ -464,48 +1451,37 @@ COMMENT ON COLUMN public.status_words.meeting_status IS 'Meetings: scheduled, co
 
 COMMENT ON COLUMN public.status_words.visit_status IS 'Pet salon: scheduled, completed, cancelled, rescheduled.';
 
-CREATE VIEW public.meetings AS
- SELECT c.id,
-    c.ledger,
-    c.cal_com_event_id AS cal_event_id,
-    w.meeting_status AS status,
-    c.title,
-    c.start_time AS start,
-    c.end_time AS "end",
-    c.duration_minutes,
-    c.attendee_email,
-    c.attendee_name,
-    c.host_email,
-    c.location,
-    c.meeting_url,
-    c.paid,
-    c.rescheduled_to,
-    c.created_at,
-    c.updated_at
-   FROM (projections.calendar_events_1 c
-     JOIN public.status_words w USING (ledger, cal_com_event_id));
+CREATE VIEW public.sync_lag AS
+ SELECT ledger,
+    minute,
+    deliveries AS count,
+    projections.percentile_ms(recording_buckets, recording_counts, (0.5)::double precision) AS recorded_p50_ms,
+    projections.percentile_ms(recording_buckets, recording_counts, (0.95)::double precision) AS recorded_p95_ms,
+    recording_ms_max AS recorded_max_ms,
+    projections.percentile_ms(projecting_buckets, projecting_counts, (0.5)::double precision) AS projected_p50_ms,
+    projections.percentile_ms(projecting_buckets, projecting_counts, (0.95)::double precision) AS projected_p95_ms,
+    projecting_ms_max AS projected_max_ms
+   FROM projections.sync_lag;
 
-COMMENT ON VIEW public.meetings IS 'Bookings in the words of the meetings system.';
+COMMENT ON VIEW public.sync_lag IS 'How long deliveries took, by minute of recording: from Cal.com to the log, from the log to the tables.';
 
-CREATE VIEW public.projection_status AS
- SELECT c.projection,
-    l.name AS ledger,
-    c.generation,
-    c."position",
-    l."position" AS head,
-    (l."position" - c."position") AS lag_events,
-    (COALESCE(EXTRACT(epoch FROM (clock_timestamp() - ( SELECT e.recorded_at
-           FROM ledger.events e
-          WHERE ((e.ledger_id = c.ledger_id) AND (e."position" = (c."position" + 1)))))), (0)::numeric))::double precision AS lag_seconds,
-    c.state,
-    c.error AS last_error,
-    ( SELECT count(*) AS count
-           FROM projections.parked_events p
-          WHERE ((p.ledger_id = c.ledger_id) AND (p.projection = c.projection) AND (p.generation = c.generation))) AS parked
-   FROM (projections.checkpoints c
-     JOIN ledger.ledgers l USING (ledger_id));
+COMMENT ON COLUMN public.sync_lag.ledger IS 'The log.';
 
-COMMENT ON VIEW public.projection_status IS 'How far each read model is behind the log.';
+COMMENT ON COLUMN public.sync_lag.minute IS 'The minute in which they were recorded.';
+
+COMMENT ON COLUMN public.sync_lag.count IS 'How many deliveries.';
+
+COMMENT ON COLUMN public.sync_lag.recorded_p50_ms IS 'Half of them were recorded within so many milliseconds of happening (a hundredth exact).';
+
+COMMENT ON COLUMN public.sync_lag.recorded_p95_ms IS 'Nineteen of twenty were.';
+
+COMMENT ON COLUMN public.sync_lag.recorded_max_ms IS 'All of them were.';
+
+COMMENT ON COLUMN public.sync_lag.projected_p50_ms IS 'Half of them were visible in calendar_events within so many milliseconds of being recorded.';
+
+COMMENT ON COLUMN public.sync_lag.projected_p95_ms IS 'Nineteen of twenty were.';
+
+COMMENT ON COLUMN public.sync_lag.projected_max_ms IS 'All of them were.';
 
 CREATE VIEW public.webhook_events AS
  SELECT id,
@@ -515,22 +1491,36 @@ CREATE VIEW public.webhook_events AS
     payload,
     created_at AS received_at,
     (status = 'success'::text) AS processed
-   FROM projections.webhook_logs_1;
+   FROM projections.recorded_webhooks;
 
 COMMENT ON VIEW public.webhook_events IS 'Recorded deliveries in the words of the meetings system.';
 
+COMMENT ON COLUMN public.webhook_events.id IS 'The event''s id in the log.';
+
+COMMENT ON COLUMN public.webhook_events.ledger IS 'The log that it is in.';
+
+COMMENT ON COLUMN public.webhook_events.event_type IS 'The trigger.';
+
+COMMENT ON COLUMN public.webhook_events.cal_event_id IS 'The booking that it is about, as the body names it.';
+
+COMMENT ON COLUMN public.webhook_events.payload IS 'The whole body, where it is JSON.';
+
+COMMENT ON COLUMN public.webhook_events.received_at IS 'When it was received.';
+
+COMMENT ON COLUMN public.webhook_events.processed IS 'Whether it could be read.';
+
 CREATE VIEW public.webhook_logs AS
- SELECT webhook_logs_1.id,
-    webhook_logs_1.ledger,
-    webhook_logs_1.webhook_type,
-    webhook_logs_1.payload,
-    webhook_logs_1.status,
-    webhook_logs_1.error_message,
-    webhook_logs_1.cal_com_event_id,
+ SELECT recorded_webhooks.id,
+    recorded_webhooks.ledger,
+    recorded_webhooks.webhook_type,
+    recorded_webhooks.payload,
+    recorded_webhooks.status,
+    recorded_webhooks.error_message,
+    recorded_webhooks.cal_com_event_id,
     false AS duplicate,
-    webhook_logs_1.duration_ms,
-    webhook_logs_1.created_at
-   FROM projections.webhook_logs_1
+    recorded_webhooks.duration_ms,
+    recorded_webhooks.created_at
+   FROM projections.recorded_webhooks
 UNION ALL
  SELECT d.delivery_id AS id,
     l.name AS ledger,
@@ -547,9 +1537,85 @@ UNION ALL
     d.received_at AS created_at
    FROM ((ledger.deliveries d
      JOIN ledger.ledgers l USING (ledger_id))
-     LEFT JOIN projections.webhook_logs_1 first ON (((first.ledger_id = d.ledger_id) AND (first."position" = d."position"))));
+     LEFT JOIN projections.recorded_webhooks first ON (((first.ledger_id = d.ledger_id) AND (first."position" = d."position"))));
 
 COMMENT ON VIEW public.webhook_logs IS 'One row per delivery: recorded, repeated or refused. Refused ones without their body.';
+
+COMMENT ON COLUMN public.webhook_logs.id IS 'The event''s id in the log, or the delivery''s own.';
+
+COMMENT ON COLUMN public.webhook_logs.ledger IS 'The log that it went to.';
+
+COMMENT ON COLUMN public.webhook_logs.webhook_type IS 'The trigger; unrecognised where none could be read; refused.';
+
+COMMENT ON COLUMN public.webhook_logs.payload IS 'The whole body, where it is JSON.';
+
+COMMENT ON COLUMN public.webhook_logs.status IS 'success, or error where it was refused or could not be read.';
+
+COMMENT ON COLUMN public.webhook_logs.error_message IS 'Why.';
+
+COMMENT ON COLUMN public.webhook_logs.cal_com_event_id IS 'The booking that it is about, as the body names it.';
+
+COMMENT ON COLUMN public.webhook_logs.duplicate IS 'Whether it repeated a delivery that was recorded before.';
+
+COMMENT ON COLUMN public.webhook_logs.duration_ms IS 'From receipt to the commit, in milliseconds.';
+
+COMMENT ON COLUMN public.webhook_logs.created_at IS 'When it was received.';
+
+CREATE TABLE sync_lag_0.sync_lag (
+    ledger_id integer NOT NULL,
+    minute timestamp with time zone NOT NULL,
+    ledger text NOT NULL,
+    deliveries integer NOT NULL,
+    recording_buckets integer[] NOT NULL,
+    recording_counts integer[] NOT NULL,
+    recording_ms_max double precision NOT NULL,
+    projecting_buckets integer[] NOT NULL,
+    projecting_counts integer[] NOT NULL,
+    projecting_ms_max double precision NOT NULL
+);
+
+CREATE TABLE webhook_logs_0.webhook_logs (
+    ledger_id integer NOT NULL,
+    "position" bigint NOT NULL,
+    id uuid NOT NULL,
+    ledger text NOT NULL,
+    webhook_type text NOT NULL,
+    payload jsonb,
+    in_log boolean NOT NULL,
+    status text NOT NULL,
+    error_message text,
+    cal_com_event_id text,
+    duration_ms real,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT webhook_logs_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
+);
+
+ALTER TABLE ONLY access.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (key_id);
+
+ALTER TABLE ONLY access.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (digest);
+
+ALTER TABLE ONLY access.users
+    ADD CONSTRAINT users_name_unique UNIQUE (name);
+
+ALTER TABLE ONLY access.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY access.webhook_secrets
+    ADD CONSTRAINT webhook_secrets_pkey PRIMARY KEY (fingerprint);
+
+ALTER TABLE ONLY booking_attendees_0.booking_attendees
+    ADD CONSTRAINT booking_attendees_pkey PRIMARY KEY (ledger_id, uid, email);
+
+ALTER TABLE ONLY calendar_events_0.booking_statistics
+    ADD CONSTRAINT booking_statistics_pkey PRIMARY KEY (ledger_id, day, event_type, host_email);
+
+ALTER TABLE ONLY calendar_events_0.calendar_events
+    ADD CONSTRAINT calendar_events_pkey PRIMARY KEY (ledger_id, cal_com_event_id);
+
+ALTER TABLE ONLY facts_0.facts
+    ADD CONSTRAINT facts_pkey PRIMARY KEY (ledger_id, stream_id, stream_version);
 
 ALTER TABLE ONLY interop.snapshots
     ADD CONSTRAINT snapshots_pkey PRIMARY KEY (ledger_id, recorder, originator_id, originator_version);
@@ -559,6 +1625,9 @@ ALTER TABLE ONLY interop.tracking
 
 ALTER TABLE ONLY ledger.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (ledger_id, delivery_id);
+
+ALTER TABLE ONLY ledger.drift
+    ADD CONSTRAINT drift_pkey PRIMARY KEY (ledger_id, stream_id, field, found_at);
 
 ALTER TABLE ONLY ledger.events
     ADD CONSTRAINT events_event_id_unique UNIQUE (ledger_id, event_id);
@@ -572,51 +1641,151 @@ ALTER TABLE ONLY ledger.events
 ALTER TABLE ONLY ledger.ledgers
     ADD CONSTRAINT ledgers_pkey PRIMARY KEY (ledger_id);
 
+ALTER TABLE ONLY ledger.questions
+    ADD CONSTRAINT questions_pkey PRIMARY KEY (ledger_id, uid);
+
+ALTER TABLE ONLY ledger.schedule
+    ADD CONSTRAINT schedule_pkey PRIMARY KEY (ledger_id, job);
+
 ALTER TABLE ONLY ledger.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
-ALTER TABLE ONLY projections.booking_attendees_1
-    ADD CONSTRAINT booking_attendees_1_pkey PRIMARY KEY (ledger_id, uid, email);
+ALTER TABLE ONLY ledger.sweeps
+    ADD CONSTRAINT sweeps_pkey PRIMARY KEY (ledger_id, sweep_id);
 
-ALTER TABLE ONLY projections.calendar_events_1
-    ADD CONSTRAINT calendar_events_1_id_unique UNIQUE (ledger_id, id);
-
-ALTER TABLE ONLY projections.calendar_events_1
-    ADD CONSTRAINT calendar_events_1_pkey PRIMARY KEY (ledger_id, cal_com_event_id);
+ALTER TABLE ONLY ledger.swept_bookings
+    ADD CONSTRAINT swept_bookings_pkey PRIMARY KEY (ledger_id, sweep_id, uid);
 
 ALTER TABLE ONLY projections.checkpoints
     ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (ledger_id, projection, generation);
 
+ALTER TABLE ONLY projections.generations
+    ADD CONSTRAINT generations_pkey PRIMARY KEY (projection, generation);
+
+ALTER TABLE ONLY projections.leases
+    ADD CONSTRAINT leases_pkey PRIMARY KEY (ledger_id, projection);
+
 ALTER TABLE ONLY projections.parked_events
     ADD CONSTRAINT parked_events_pkey PRIMARY KEY (ledger_id, projection, generation, "position");
 
-ALTER TABLE ONLY projections.webhook_logs_1
-    ADD CONSTRAINT webhook_logs_1_pkey PRIMARY KEY (ledger_id, "position");
+ALTER TABLE ONLY projections.rebuild_ranges
+    ADD CONSTRAINT rebuild_ranges_pkey PRIMARY KEY (projection, generation, ledger_id, after_position);
+
+ALTER TABLE ONLY projections.visible_pages
+    ADD CONSTRAINT visible_pages_pkey PRIMARY KEY (ledger_id, "position");
+
+ALTER TABLE ONLY sync_lag_0.sync_lag
+    ADD CONSTRAINT sync_lag_pkey PRIMARY KEY (ledger_id, minute);
+
+ALTER TABLE ONLY webhook_logs_0.webhook_logs
+    ADD CONSTRAINT webhook_logs_pkey PRIMARY KEY (ledger_id, "position");
+
+CREATE INDEX sessions_by_user ON access.sessions USING btree (user_id);
+
+CREATE INDEX booking_attendees_by_email ON booking_attendees_0.booking_attendees USING btree (ledger_id, email);
+
+CREATE INDEX booking_attendees_by_email ON booking_attendees_1.booking_attendees USING btree (ledger_id, email);
+
+CREATE UNIQUE INDEX booking_attendees_pkey ON booking_attendees_1.booking_attendees USING btree (ledger_id, uid, email);
+
+CREATE INDEX booking_statistics_ahead ON calendar_events_0.booking_statistics USING btree (ledger_id, day) WHERE ((scheduled > 0) OR (confirmed > 0));
+
+CREATE INDEX calendar_events_by_client ON calendar_events_0.calendar_events USING btree (client_id, ledger_id, start_time) WHERE (client_id IS NOT NULL);
+
+CREATE INDEX calendar_events_by_created ON calendar_events_0.calendar_events USING btree (created_at DESC);
+
+CREATE INDEX calendar_events_by_event_type ON calendar_events_0.calendar_events USING btree (event_type, ledger_id, start_time);
+
+CREATE INDEX calendar_events_by_host ON calendar_events_0.calendar_events USING btree (host_email, ledger_id, start_time);
+
+CREATE INDEX calendar_events_by_ical_uid ON calendar_events_0.calendar_events USING btree (ledger_id, ical_uid);
+
+CREATE INDEX calendar_events_by_metadata ON calendar_events_0.calendar_events USING gin (metadata);
+
+CREATE INDEX calendar_events_by_number ON calendar_events_0.calendar_events USING btree (ledger_id, booking_number);
+
+CREATE INDEX calendar_events_by_pet ON calendar_events_0.calendar_events USING btree (pet_id, ledger_id, start_time) WHERE (pet_id IS NOT NULL);
+
+CREATE INDEX calendar_events_by_root ON calendar_events_0.calendar_events USING btree (root_uid, ledger_id) WHERE (root_uid <> cal_com_event_id);
+
+CREATE INDEX calendar_events_by_salon ON calendar_events_0.calendar_events USING btree (salon_id, ledger_id, start_time) WHERE (salon_id IS NOT NULL);
+
+CREATE INDEX calendar_events_by_start ON calendar_events_0.calendar_events USING btree (ledger_id, start_time, cal_com_event_id);
+
+CREATE INDEX calendar_events_doubted ON calendar_events_0.calendar_events USING btree (ledger_id, cal_com_event_id) WHERE (doubts <> '{}'::text[]);
+
+CREATE INDEX booking_statistics_ahead ON calendar_events_1.booking_statistics USING btree (ledger_id, day) WHERE ((scheduled > 0) OR (confirmed > 0));
+
+CREATE UNIQUE INDEX booking_statistics_pkey ON calendar_events_1.booking_statistics USING btree (ledger_id, day, event_type, host_email);
+
+CREATE INDEX calendar_events_by_client ON calendar_events_1.calendar_events USING btree (client_id, ledger_id, start_time) WHERE (client_id IS NOT NULL);
+
+CREATE INDEX calendar_events_by_created ON calendar_events_1.calendar_events USING btree (created_at DESC);
+
+CREATE INDEX calendar_events_by_event_type ON calendar_events_1.calendar_events USING btree (event_type, ledger_id, start_time);
+
+CREATE INDEX calendar_events_by_host ON calendar_events_1.calendar_events USING btree (host_email, ledger_id, start_time);
+
+CREATE INDEX calendar_events_by_ical_uid ON calendar_events_1.calendar_events USING btree (ledger_id, ical_uid);
+
+CREATE INDEX calendar_events_by_metadata ON calendar_events_1.calendar_events USING gin (metadata);
+
+CREATE INDEX calendar_events_by_number ON calendar_events_1.calendar_events USING btree (ledger_id, booking_number);
+
+CREATE INDEX calendar_events_by_pet ON calendar_events_1.calendar_events USING btree (pet_id, ledger_id, start_time) WHERE (pet_id IS NOT NULL);
+
+CREATE INDEX calendar_events_by_root ON calendar_events_1.calendar_events USING btree (root_uid, ledger_id) WHERE (root_uid <> cal_com_event_id);
+
+CREATE INDEX calendar_events_by_salon ON calendar_events_1.calendar_events USING btree (salon_id, ledger_id, start_time) WHERE (salon_id IS NOT NULL);
+
+CREATE INDEX calendar_events_by_start ON calendar_events_1.calendar_events USING btree (ledger_id, start_time, cal_com_event_id);
+
+CREATE INDEX calendar_events_doubted ON calendar_events_1.calendar_events USING btree (ledger_id, cal_com_event_id) WHERE (doubts <> '{}'::text[]);
+
+CREATE UNIQUE INDEX calendar_events_pkey ON calendar_events_1.calendar_events USING btree (ledger_id, cal_com_event_id);
+
+CREATE INDEX facts_by_beginning ON facts_0.facts USING btree (ledger_id, "position") WHERE (stream_version = 1);
+
+CREATE INDEX facts_by_beginning ON facts_1.facts USING btree (ledger_id, "position") WHERE (stream_version = 1);
+
+CREATE UNIQUE INDEX facts_pkey ON facts_1.facts USING btree (ledger_id, stream_id, stream_version);
 
 CREATE INDEX deliveries_received_at ON ledger.deliveries USING btree (ledger_id, received_at DESC);
 
-CREATE INDEX booking_attendees_1_by_email ON projections.booking_attendees_1 USING btree (ledger_id, email);
+CREATE INDEX drift_by_found ON ledger.drift USING btree (ledger_id, found_at DESC, stream_id, field);
 
-CREATE INDEX calendar_events_1_by_attendee ON projections.calendar_events_1 USING btree (ledger_id, attendee_email);
+CREATE UNIQUE INDEX drift_open ON ledger.drift USING btree (ledger_id, stream_id, field) WHERE (healed_at IS NULL);
 
-CREATE INDEX calendar_events_1_by_created ON projections.calendar_events_1 USING btree (created_at DESC);
+CREATE INDEX events_unattributed ON ledger.events USING btree (ledger_id, "position") WHERE (stream_id ~~ 'unattributed-%'::text);
 
-CREATE INDEX calendar_events_1_by_ical_uid ON projections.calendar_events_1 USING btree (ledger_id, ical_uid);
+CREATE INDEX questions_by_time ON ledger.questions USING btree (ledger_id, ask_at);
 
-CREATE INDEX calendar_events_1_by_metadata ON projections.calendar_events_1 USING gin (metadata jsonb_path_ops);
+CREATE INDEX sweeps_by_asked ON ledger.sweeps USING btree (ledger_id, asked_at DESC);
 
-CREATE INDEX calendar_events_1_by_number ON projections.calendar_events_1 USING btree (ledger_id, booking_number);
+CREATE UNIQUE INDEX sweeps_one_unfinished ON ledger.sweeps USING btree (ledger_id, kind) WHERE (state <> 'done'::text);
 
-CREATE INDEX calendar_events_1_by_position ON projections.calendar_events_1 USING btree (ledger_id, "position");
+CREATE UNIQUE INDEX generations_one_building ON projections.generations USING btree (projection) WHERE (state = 'building'::text);
 
-CREATE INDEX calendar_events_1_by_root ON projections.calendar_events_1 USING btree (ledger_id, root_uid);
+CREATE UNIQUE INDEX generations_one_live ON projections.generations USING btree (projection) WHERE (state = 'live'::text);
 
-CREATE INDEX calendar_events_1_by_start ON projections.calendar_events_1 USING btree (ledger_id, start_time, cal_com_event_id);
+CREATE UNIQUE INDEX sync_lag_pkey ON sync_lag_1.sync_lag USING btree (ledger_id, minute);
 
-CREATE INDEX webhook_logs_1_by_created ON projections.webhook_logs_1 USING btree (created_at DESC);
+CREATE INDEX webhook_logs_by_created ON webhook_logs_0.webhook_logs USING btree (created_at DESC);
+
+CREATE INDEX webhook_logs_by_created ON webhook_logs_1.webhook_logs USING btree (created_at DESC);
+
+CREATE UNIQUE INDEX webhook_logs_pkey ON webhook_logs_1.webhook_logs USING btree (ledger_id, "position");
 
 CREATE TRIGGER stored_events_read_only INSTEAD OF INSERT OR DELETE OR UPDATE ON interop.stored_events FOR EACH ROW EXECUTE FUNCTION interop.refuse_write();
 
 CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.events FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 ALTER TABLE ledger.events ENABLE ALWAYS TRIGGER events_append_only;
+
+ALTER TABLE ONLY access.sessions
+    ADD CONSTRAINT sessions_user_fkey FOREIGN KEY (user_id) REFERENCES access.users(user_id);
+
+ALTER TABLE ONLY ledger.swept_bookings
+    ADD CONSTRAINT swept_bookings_of_sweep FOREIGN KEY (ledger_id, sweep_id) REFERENCES ledger.sweeps(ledger_id, sweep_id) ON DELETE CASCADE;
+
+REVOKE ALL ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) FROM PUBLIC;

@@ -72,11 +72,12 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**inherited, "NO_COLOR": "1", **settings}
 
 
-def run(*arguments: str | bytes, **settings: str) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str | bytes, stdin: str | None = None, **settings: str) -> "subprocess.CompletedProcess[str]":
     """`booking-ledger …` has ended; its streams are read as UTF-8."""
     return subprocess.run(
         [COMMAND, *arguments],
         env=environment(settings),
+        input=stdin,
         capture_output=True,
         encoding="utf-8",
         timeout=COMMAND_SECONDS_MAX,
@@ -121,7 +122,9 @@ def start_server(
         with log.open("ab") as printed:
             process = subprocess.Popen(
                 [COMMAND, "serve", *options],
-                env=environment({**settings, "DATABASE_URL": dsn, "PORT": str(chosen)}),
+                env=environment(
+                    {"BOOKING_LEDGER_HOME": str(folder), **settings, "DATABASE_URL": dsn, "PORT": str(chosen)}
+                ),
                 stdout=printed,
                 stderr=subprocess.STDOUT,
             )

@@ -74,28 +74,21 @@ LATER: Final[Mapping[str, str]] = {
     "0.9": "the page is not built yet",
     "0.10": "the page is not built yet",
     "0.11": "the page is not built yet",
-    "1.7": "reconciliation with the API is not built yet",
     "1.8": "no front end of ours polls yet",
     "2.5": "the command `webhooks register` is not built yet",
     "2.6": "scheduling a meeting is not built yet",
-    "3.12": "limits on unverified traffic are not built yet",
     "4.5": "Notion is not built yet",
 }
 
 PARTLY: Final[Mapping[str, str]] = {
     "0.14": "the page that uses it",
-    "1.4": "invitations",
-    "1.6": "a line about the new status; lines at the default LOG_LEVEL",
-    "1.10": "the manual sync",
+    "1.6": "a line about the new status",
     "2.2": "HIT notifications",
     "2.3": "links to targets",
-    "2.4": "a use for CAL_COM_API_KEY",
-    "2.9": "lines at the default LOG_LEVEL",
-    "3.2": "SMS, statistics",
-    "3.3": "lines at the default LOG_LEVEL",
+    "3.2": "SMS",
     "3.6": "a salon found by its client or pet",
     "3.10": "sending the SMS",
-    "3.16": "SMS, reports, export of bookings",
+    "3.16": "SMS, export of bookings",
 }
 
 

@@ -140,15 +140,17 @@ async def assert_log_is_whole(connection: asyncpg.Connection, answered: Sequence
 async def assert_read_models_match_those_of_a_calm_day(connection: asyncpg.Connection) -> None:
     """What the killed runners left behind is what one runner makes of the same log in one go."""
     models = (
-        "SELECT to_jsonb(t) - 'synced_at' AS row FROM projections.calendar_events_1 AS t ORDER BY cal_com_event_id",
-        "SELECT to_jsonb(t) AS row FROM projections.booking_attendees_1 AS t ORDER BY uid, email",
-        "SELECT to_jsonb(t) AS row FROM projections.webhook_logs_1 AS t ORDER BY position",
+        "SELECT to_jsonb(t) - 'synced_at' AS row FROM calendar_events_1.calendar_events AS t ORDER BY cal_com_event_id",
+        "SELECT to_jsonb(t) AS row FROM booking_attendees_1.booking_attendees AS t ORDER BY uid, email",
+        "SELECT to_jsonb(t) AS row FROM webhook_logs_1.webhook_logs AS t ORDER BY position",
     )
     stormy = [await connection.fetch(model) for model in models]
     assert all(stormy)
     await connection.execute(
         """
-        TRUNCATE projections.calendar_events_1, projections.booking_attendees_1, projections.webhook_logs_1;
+        TRUNCATE
+            calendar_events_1.calendar_events, calendar_events_1.booking_statistics,
+            booking_attendees_1.booking_attendees, webhook_logs_1.webhook_logs, sync_lag_1.sync_lag;
         UPDATE projections.checkpoints SET position = 0;
         SELECT pg_notify('ledger_events', '1');
         """

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -27,6 +28,7 @@ from tests.serving import (
     serving,
     signed,
     speaking_to,
+    until,
 )
 
 BODY = webhook("BOOKING_CREATED", {"uid": "one", "title": "Rosebud", "attendees": [{"email": "ada@example.com"}]})
@@ -35,11 +37,16 @@ EXAMPLES: dict[errors.BookingLedgerError, int] = {
     errors.SignatureRefused("mismatch"): 401,
     errors.SecretMissing(): 503,
     errors.BodyTooLarge(body_bytes_max=1_048_576): 413,
+    errors.EncodingUnsupported(): 415,
+    errors.TooManyTries("deliveries", wait_seconds=60): 429,
     errors.NotFound("booking x"): 404,
+    errors.NotLinkable(UUID(int=1), "it names its booking itself"): 409,
     errors.BadParameter("limit", "is a number"): 400,
     errors.VersionConflict("booking-x", expected=1, actual=2): 409,
     errors.AppenderFull(waited_seconds=5): 503,
     errors.StoreUnavailable("ConnectionError"): 503,
+    errors.SpoolRefused("it has no room left"): 503,
+    errors.SpoolUnusable(Path("/nowhere"), "No such file or directory"): 503,
     errors.ServerUnreachable("connection refused"): 503,
 }
 
@@ -57,7 +64,7 @@ def test_an_error_of_ours_has_its_status_and_its_own_sentence(error: errors.Book
 
 
 def test_every_error_of_ours_says_something_and_has_a_status() -> None:
-    assert set(STATUS_OF.values()) <= {400, 401, 404, 409, 413, 503}
+    assert set(STATUS_OF.values()) <= {400, 401, 404, 409, 413, 415, 429, 503}
     assert all(str(error).endswith((".", "migrate", "release")) for error in EXAMPLES)
 
 
@@ -111,7 +118,7 @@ async def test_without_a_secret_every_delivery_is_answered_503_and_the_setting_i
             assert await log.fetchval("SELECT count(*) FROM ledger.events") == 0
 
 
-async def test_while_postgres_is_away_everybody_is_told_to_come_again_and_then_it_is_as_before(
+async def test_while_postgres_is_away_all_but_cal_com_are_told_to_come_again_and_then_it_is_as_before(
     durable_cluster: str, durable_database: str, tmp_path: Path
 ) -> None:
     cancelled = webhook("BOOKING_CANCELLED", {"uid": "one"}, at=NOON + timedelta(hours=1))
@@ -119,24 +126,33 @@ async def test_while_postgres_is_away_everybody_is_told_to_come_again_and_then_i
         async with speaking_to(server) as http, connected(durable_cluster) as admin:
             await deliver_all(http, BODY)
             async with postgres_away(admin, durable_database):
-                requests = (deliver(http, cancelled), http.get("/api/bookings"), http.get("/api/bookings/one"))
-                for answer in await asyncio.gather(*requests):
+                kept = await deliver(http, cancelled)
+                assert (kept.status_code, kept.json()) == (202, {"status": "spooled"})
+                for answer in await asyncio.gather(http.get("/api/bookings"), http.get("/api/bookings/one")):
                     assert_is_problem(answer, 503)
                     assert int(answer.headers["retry-after"]) > 0
-            await deliver_all(http, cancelled)
-            assert (await http.get("/api/bookings/one")).json()["booking"]["status"] == "cancelled"
+
+            async def is_cancelled() -> bool:
+                answer = await http.get("/api/bookings/one")
+                return answer.status_code == 200 and answer.json()["booking"]["status"] == "cancelled"
+
+            await until(is_cancelled)
 
 
-async def test_a_delivery_outwaits_an_outage_of_seconds(
+async def test_an_unknown_trigger_is_told_so_where_that_is_wished_also_while_it_is_kept_in_the_spool(
     durable_cluster: str, durable_database: str, tmp_path: Path
 ) -> None:
-    with serving(durable_database, tmp_path) as server:
+    with serving(durable_database, tmp_path, STRICT_EVENTS="true") as server:
         async with speaking_to(server) as http, connected(durable_cluster) as admin:
             async with postgres_away(admin, durable_database):
-                waiting = asyncio.create_task(deliver(http, BODY))
-                assert (await http.get("/readyz")).status_code == 503
-            answer = await waiting
-            assert (answer.status_code, answer.json()["position"]) == (200, 1)
+                answer = await deliver(http, webhook("BOOKING_SNEEZED", {"uid": "one"}))
+                assert "The delivery was kept" in assert_is_problem(answer, 400)
+
+            async def is_drained() -> bool:
+                return bool(await log.fetchval("SELECT count(*) = 1 FROM ledger.events"))
+
+            async with connected(durable_database) as log:
+                await until(is_drained)
 
 
 async def test_an_accident_of_ours_reveals_nothing_to_the_caller_and_no_person_or_secret_to_the_log(
@@ -145,7 +161,7 @@ async def test_an_accident_of_ours_reveals_nothing_to_the_caller_and_no_person_o
     with serving(durable_database, tmp_path, LOG_LEVEL="debug") as server:
         async with speaking_to(server) as http, connected(durable_database) as connection:
             await deliver_all(http, BODY)
-            await connection.execute("ALTER TABLE projections.booking_attendees_1 RENAME TO elsewhere")
+            await connection.execute("ALTER VIEW projections.booking_attendees RENAME TO elsewhere")
             answer = await http.get("/api/bookings", params={"attendee": "ada@example.com", "text": "Rosebud"})
             detail = assert_is_problem(answer, 500)
             assert "booking_attendees" not in detail

@@ -55,6 +55,9 @@ def test_every_setting_is_read() -> None:
             "INTERNAL_API_KEY": "key",
             "STRICT_EVENTS": "Yes",
             "CONFIRM_ON_ACCEPT": "1",
+            "CHECKPOINT_KEY": "PRIVATE+KEY+x",
+            "CHECKPOINT_FOLDER": "/mnt/elsewhere",
+            "CHECKPOINT_COMMAND": "mail -s 'a checkpoint' me@salon.example",
             "LOG_LEVEL": "WARNING",
             "LOG_FORMAT": "json",
             "PATH": "/bin",
@@ -73,6 +76,9 @@ def test_every_setting_is_read() -> None:
         internal_api_key=Secret(b"key"),
         strict_events=True,
         confirm_on_accept=True,
+        checkpoint_key=Secret(b"PRIVATE+KEY+x"),
+        checkpoint_folder=Path("/mnt/elsewhere"),
+        checkpoint_command=("mail", "-s", "a checkpoint", "me@salon.example"),
         log_level="warning",
         log_format="json",
     )
@@ -134,6 +140,14 @@ def test_a_secret_outside_ascii_keeps_its_bytes() -> None:
         (
             {"BOOKING_LEDGER_HOME": "~/ledger"},
             "BOOKING_LEDGER_HOME must be a folder written in full, without ~, not '~/ledger'.",
+        ),
+        (
+            {"CHECKPOINT_FOLDER": "~/elsewhere"},
+            "CHECKPOINT_FOLDER must be a folder written in full, without ~, not '~/elsewhere'.",
+        ),
+        (
+            {"CHECKPOINT_COMMAND": "mail 'unfinished"},
+            "CHECKPOINT_COMMAND has a quotation mark that is not closed (its value is not shown).",
         ),
         (
             {"DATABASE_DIRECT_URL": URL},

@@ -38,6 +38,9 @@ DAWDLING_SHARE = 0.3
 PAGE_EVENTS = 1_000
 NAIVE_ROWS = 4_000
 
+GROWN_EVENTS = 3_000
+BATCH_EVENTS = 50
+
 
 async def positions(connection: Connection) -> list[int]:
     return [event.position for event in await read_log(connection, MAIN, after=START, events_max=1_000)]
@@ -257,6 +260,33 @@ async def test_recorded_at_never_goes_back_even_when_the_clock_does(connection: 
     assert times == sorted(times)
     assert times[1:] == [ahead, ahead]
     assert (await read_head(connection, MAIN)).recorded_at == ahead
+
+
+async def test_a_session_that_began_on_an_empty_log_does_not_read_all_of_one_that_has_grown(database: str) -> None:
+    """A plan that suited an empty table is kept; it must be one that suits a large one."""
+    writer, other = await connect(database), await connect(database)
+    try:
+        await append(writer, MAIN, [new_event("booking-first")])
+        await append(other, MAIN, [new_event(f"booking-{number}") for number in range(GROWN_EVENTS)])
+        before = await rows_read(writer)
+        await append(writer, MAIN, [new_event(f"booking-{number}") for number in range(BATCH_EVENTS)])
+        assert await rows_read(writer) - before < 5 * BATCH_EVENTS
+    finally:
+        await writer.close()
+        await other.close()
+
+
+async def rows_read(connection: asyncpg.Connection) -> int:
+    """How many rows of the log all sessions have read, through whichever index or none."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    read: int = await connection.fetchval(
+        """
+        SELECT (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relid = 'ledger.events'::regclass)
+            + (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relid = 'ledger.events'::regclass)
+        """
+    )
+    return read
 
 
 async def test_every_batch_that_appends_notifies_once(database: str, connection: asyncpg.Connection) -> None:

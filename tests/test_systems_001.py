@@ -1,6 +1,7 @@
 """Candidate scheduling (SYSTEMS.md 1.x): its dialect, its words, and how it looks for a booking."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import httpx
@@ -199,6 +200,69 @@ async def test_an_e_mail_suggests_bookings_and_never_makes_two_of_them_one(
         ("4401", "confirmed"),
         ("4402", "confirmed"),
     ]
+
+
+@pytest.mark.system("1.4")
+async def test_an_id_goes_before_an_e_mail(http: httpx.AsyncClient, models: asyncpg.Connection) -> None:
+    both = "both@example.com"
+    invited = [told("BOOKING_CREATED", number, responses={"email": both}) for number in ("4411", "4412")]
+    await deliver_all(http, *invited)
+    named = await deliver(http, told("BOOKING_CANCELLED", "4411", responses={"email": both}))
+    await until_current(models)
+    listed = (await http.get("/api/bookings", params={"name": both})).json()["bookings"]
+    assert [(one["cal_com_event_id"], one["status"]) for one in listed] == [
+        ("4411", "cancelled"),
+        ("4412", "scheduled"),
+    ]
+    assert named.json()["event_id"] not in await suggestions(http), "it names its booking: nobody is asked"
+
+
+@pytest.mark.system("1.4", "1.5")
+async def test_without_an_id_the_e_mail_suggests_the_invitation_and_a_person_confirms_it(
+    http: httpx.AsyncClient, models: asyncpg.Connection
+) -> None:
+    confirmation = msgspec.json.encode(
+        {
+            "trigger": "BOOKING_CONFIRMED",
+            "data": {"attendees": [{"email": "Iris@example.com"}], "startTime": instant(NOON)},
+        }
+    )
+    event_id = (await deliver(http, confirmation)).json()["event_id"]
+    await until_current(models)
+    assert event_id not in await suggestions(http), "the invitation must exist first"
+    times = {"startTime": instant(NOON), "endTime": instant(minutes(30))}
+    answers = {"responses": {"email": {"value": "iris@example.com"}}}
+    await deliver_all(
+        http,
+        told("BOOKING_REQUESTED", "4421", **times, **answers),
+        told("BOOKING_REQUESTED", "4422", startTime=instant(minutes(60)), **answers),
+    )
+    await until_current(models)
+    likely = (await suggestions(http))[event_id]["bookings"]
+    assert [(one["cal_com_event_id"], one["reason"]) for one in likely] == [
+        ("4421", "same_start"),
+        ("4422", "attendee"),
+    ]
+    assert await candidate_words(models, "4421", "4422") == ["pending", "pending"]
+    linked = await http.post("/api/bookings/4421/link", json={"event_id": event_id})
+    assert linked.status_code == 200, linked.text
+    await until_current(models)
+    assert await candidate_words(models, "4421", "4422") == ["confirmed", "pending"]
+    assert event_id not in await suggestions(http)
+
+
+async def suggestions(http: httpx.AsyncClient) -> dict[str, Any]:
+    """By the event id of the delivery that names no booking."""
+    page = (await http.get("/api/admin/suggestions", params={"limit": 500})).json()
+    return {one["event_id"]: one for one in page["suggestions"]}
+
+
+async def candidate_words(models: asyncpg.Connection, *names: str) -> list[str]:
+    """How its candidates stand."""
+    rows = await models.fetch(
+        "SELECT candidate_status FROM status_words WHERE cal_com_event_id = ANY($1) ORDER BY cal_com_event_id", names
+    )
+    return [row["candidate_status"] for row in rows]
 
 
 # Troubleshooting

@@ -121,7 +121,7 @@ def lines_about(server: Server, uid: str) -> list[dict[str, object]]:
 
 @pytest.fixture
 def talkative_server(durable_database: str, tmp_path: Path) -> Iterator[Server]:
-    with serving(durable_database, tmp_path, LOG_LEVEL="debug", LOG_FORMAT="json") as server:
+    with serving(durable_database, tmp_path, LOG_LEVEL="info", LOG_FORMAT="json") as server:
         yield server
 
 

@@ -37,15 +37,18 @@ FUNCTION_LINES_MAX = 60
 
 PURE = (
     "ledger/booking.py",
+    "ledger/comparing.py",
     "ledger/facts.py",
     "ledger/filing.py",
     "ledger/folding.py",
     "ledger/links.py",
+    "ledger/merkle.py",
+    "ledger/notes.py",
     "ledger/rules.py",
     "ledger/calcom/*.py",
     "api/simulator/*.py",
 )
-NOT_PURE = {"ledger/calcom/api.py"}
+NOT_PURE = {"ledger/calcom/api.py", "ledger/calcom/subscriptions.py", "ledger/calcom/transport.py"}
 """Cal.com's API is asked over the network."""
 IMPURE_MODULES = {
     *("asyncio", "asyncpg", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket", "sqlite3"),
@@ -63,6 +66,10 @@ DDL = re.compile(
 DDL_PLACES = {
     "ledger/migrate.sql": "the table that remembers the migrations cannot be made by one",
     "ledger/embedded.py": "a database comes before its migrations",
+    "ledger/spool_file.sql": "a SQLite file of its own, made where it is opened",
+    "ledger/database_roles.sql": "roles belong to the whole server, and who may make them may not migrate",
+    "api/bench/peers/tables.sql": "others' tables, in a throwaway database of their own",
+    "api/bench/rebuilding.sql": "a copy of a table in a throwaway database, to measure copying",
 }
 RUNS_SQL = {
     *("execute", "executemany", "fetch", "fetchmany", "fetchrow", "fetchval", "cursor", "prepare"),
@@ -71,12 +78,30 @@ RUNS_SQL = {
 
 WORKER_LOOPS = {
     "api/deliveries.py _flush_or_log",
+    "api/scheduler.py _run",
+    "api/scheduler.py _stay",
+    "api/scheduler.py _turn",
+    "api/usage.py _flush_or_log",
     "ledger/appender.py _write",
     "ledger/appender.py _append",
-    "projections/runner.py _apply",
-    "projections/runner.py _apply_singly",
+    "ledger/appender.py _await_postgres",
+    "ledger/draining.py _move",
+    "ledger/draining.py _move_alone",
+    "ledger/draining.py _run",
+    "ledger/spool.py _write",
+    "projections/applying.py _isolate",
+    "projections/applying.py _try_again",
+    "projections/applying.py apply",
+    "projections/filling.py _bookings",
+    "projections/filling.py _gathered",
+    "projections/filling.py _understood",
+    "projections/filling.py fill",
+    "projections/pages.py understand",
+    "projections/parked.py retry_parked",
+    "projections/upkeep.py _run",
     "projections/runner.py _run",
     "projections/runner.py _listen",
+    "projections/runner.py _release",
 }
 """Where any error at all is caught: it is logged, and the loop goes on."""
 

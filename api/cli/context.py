@@ -13,9 +13,14 @@ import msgspec
 from ledger.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    import asyncpg
+
+    from ledger.appender import Appender
     from ledger.postgres import Connection
 
 Result = TypeVar("Result")
+
+COMMAND_CONNECTIONS_MAX = 2
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -23,6 +28,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 def read_settings() -> Settings:
     """The environment's settings. Raises BadSetting."""
     return load_settings(os.environ)
+
+
+def log_to_stderr() -> None:
+    """What is logged goes beside the result, not into it."""
+    import structlog
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 def print_json(value: object) -> None:
@@ -45,6 +57,28 @@ async def _connected(
 ) -> Result:
     async with checked_connection(dsn) as connection:
         return await work(connection, settings)
+
+
+def with_appender(work: Callable[["asyncpg.Pool", "Appender"], Awaitable[Result]]) -> Result:
+    """What `work` returns, with what writes to the configured database, which has been checked as for a server."""
+    from api.composition import check_database, database
+
+    settings = read_settings()
+    with database(settings) as dsn:
+        asyncio.run(check_database(settings, dsn))
+        return asyncio.run(_appending(dsn, settings, work))
+
+
+async def _appending(
+    dsn: str, settings: Settings, work: Callable[["asyncpg.Pool", "Appender"], Awaitable[Result]]
+) -> Result:
+    from ledger.appender import Appender
+    from ledger.postgres import open_pool
+
+    behind_pooler = settings.database_direct_url is not None
+    pool = await open_pool(dsn, connections_max=COMMAND_CONNECTIONS_MAX, behind_pooler=behind_pooler)
+    async with pool, Appender(pool).running() as appender:
+        return await work(pool, appender)
 
 
 @contextlib.asynccontextmanager

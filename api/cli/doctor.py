@@ -1,21 +1,31 @@
 """`booking-ledger doctor`: one line a check, what is wrong and what to do."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import msgspec
 
 from api.cli.context import json_option, print_json
 from api.cli.serve import bound_socket
-from ledger.errors import BookingLedgerError
+from ledger.errors import BookingLedgerError, SpoolUnusable
 from ledger.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from ledger.postgres import Connection
+    from ledger.spooled import SpoolState
+
+Told = TypeVar("Told")
+
+MEGABYTE = 1_000_000
+GIGABYTE = 1_000_000_000
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,8 +41,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 def doctor(*, as_json: bool) -> None:
     """Say in one line each what is wrong here and what to do.
 
-    Looks at the settings, the webhook secret, the key, the address and the database. Changes nothing, except that
-    without DATABASE_URL the embedded database is made if there is none yet.
+    Looks at the settings, the webhook secrets, the key, the public routes, the address, the spool, the database and,
+    where CAL_COM_API_KEY is set, at Cal.com's API. Changes nothing, except that without DATABASE_URL the embedded
+    database is made if there is none yet.
     """
     checks = []
     for check in _checks():
@@ -54,7 +65,10 @@ def _checks() -> Iterator[Check]:
     yield Check(name="settings", ok=True, detail="readable")
     yield _secret(settings)
     yield _key(settings)
+    yield _public(settings)
     yield _address(settings)
+    yield _cal_com(settings)
+    yield _spool(settings)
     yield from _database(settings)
 
 
@@ -81,12 +95,84 @@ def _key(settings: Settings) -> Check:
     )
 
 
+def _public(settings: Settings) -> Check:
+    from api.cli.doctor_access import public_routes_told
+
+    try:
+        return Check(name="public", ok=True, detail=public_routes_told(settings))
+    except BookingLedgerError as error:
+        return Check(name="public", ok=False, detail=str(error))
+
+
 def _address(settings: Settings) -> Check:
     try:
         bound_socket(settings.host, settings.port).close()
     except BookingLedgerError as error:
         return Check(name="address", ok=False, detail=str(error))
     return Check(name="address", ok=True, detail=f"{settings.host}:{settings.port} is free")
+
+
+def _cal_com(settings: Settings) -> Check:
+    """Without a key nothing is wrong, and nobody is asked."""
+    if settings.cal_com_api_key is None:
+        detail = "CAL_COM_API_KEY is not set: no reconciliation, no registering of webhooks"
+        return Check(name="cal.com", ok=True, detail=detail)
+    try:
+        return Check(name="cal.com", ok=True, detail=f"the API key works ({asyncio.run(_account(settings))})")
+    except BookingLedgerError as error:
+        return Check(name="cal.com", ok=False, detail=str(error))
+
+
+async def _account(settings: Settings) -> str:
+    from api.cal_com import cal_com_api
+    from api.cli.practice import printable
+
+    async with cal_com_api(settings, attempts_max=1) as api:
+        me = await api.me()
+    return f"account {printable(me.username or str(me.id))}"
+
+
+def _spool(settings: Settings) -> Check:
+    from api.spooling import database_name, spool_of
+    from ledger.spool_file import SpoolFile
+
+    folder = spool_of(settings)
+    try:
+        if not folder.exists():
+            return _spool_to_be(folder)
+        with contextlib.closing(SpoolFile(folder)) as file:
+            state, errors = file.state(), file.errors()
+            ours = {ledger.ledger_mark for ledger in file.recall(database_name(settings))}
+    except (BookingLedgerError, sqlite3.Error, OSError) as error:
+        return Check(name="spool", ok=False, detail=str(error))
+    faults = []
+    if others := sum(count for mark, count in state.waiting.items() if mark not in ours):
+        faults.append(f"{others:,} of them are of another database: let serve run on that one with this home")
+    if state.set_aside:
+        faults.append(
+            f"{sum(state.set_aside.values()):,} set aside, which PostgreSQL refused ({', '.join(errors)}): "
+            "they are tried again whenever serve starts"
+        )
+    if state.level in ("nearly full", "full"):
+        faults.append(f"it is {state.level}: make room on that disk, and see why PostgreSQL is away")
+    told = f"{_waiting(state)} in {folder}, {state.free_bytes / GIGABYTE:,.1f} GB free"
+    return Check(name="spool", ok=not faults, detail="; ".join([told, *faults]))
+
+
+def _waiting(state: "SpoolState") -> str:
+    if state.oldest_received_at is None:
+        return "no delivery waits"
+    age_seconds = (datetime.now(UTC) - state.oldest_received_at).total_seconds()
+    size = f"{state.size_bytes / MEGABYTE:,.1f} MB"
+    return f"{state.deliveries:,} deliveries wait ({size}, the oldest for {age_seconds:,.0f} s)"
+
+
+def _spool_to_be(folder: Path) -> Check:
+    """Where there is none yet: whether `serve` could make it."""
+    place = next(parent for parent in folder.parents if parent.exists())
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Check(name="spool", ok=False, detail=str(SpoolUnusable(folder, f"{place} may not be written to")))
+    return Check(name="spool", ok=True, detail=f"serve will make it in {folder}")
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -101,11 +187,27 @@ def _database(settings: Settings) -> Iterator[Check]:
                     yield Check(name=name, ok=True, detail=asyncio.run(_connected(dsn, look)))
                 except BookingLedgerError as error:
                     yield Check(name=name, ok=False, detail=str(error))
+            yield from asyncio.run(_connected(dsn, lambda connection: _access(connection, settings)))
     except BookingLedgerError as error:
         yield Check(name="database", ok=False, detail=str(error))
 
 
-async def _connected(dsn: str, look: Callable[["Connection"], Awaitable[str]]) -> str:
+async def _access(connection: "Connection", settings: Settings) -> list[Check]:
+    """Nothing while the schema is not there."""
+    from api.cli.doctor_access import rights_told, secrets_told
+    from ledger.migrate import refuse_unknown_schema
+
+    try:
+        await refuse_unknown_schema(connection)
+    except BookingLedgerError:
+        return []
+    return [
+        Check(name="uses", ok=True, detail=await secrets_told(connection, settings)),
+        Check(name="rights", ok=True, detail=await rights_told(connection)),
+    ]
+
+
+async def _connected(dsn: str, look: Callable[["Connection"], Awaitable[Told]]) -> Told:
     from ledger.postgres import connect
 
     connection = await connect(dsn)

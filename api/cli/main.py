@@ -21,12 +21,27 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS: Final = {
     "demo": Subcommand("api.cli.demo:demo", "See it work: made-up Cal.com traffic into a throwaway database."),
     "serve": Subcommand("api.cli.serve:serve", "Receive webhooks, keep the read models current, answer queries."),
+    "worker": Subcommand("api.cli.worker:worker", "Keep the read models current, in a process of its own."),
+    "projections": Subcommand("api.cli.projections:projections", "Read models: how current; rebuild, pause, retry."),
     "migrate": Subcommand("api.cli.migrate:migrate", "Bring the database's schema up to this release."),
     "doctor": Subcommand("api.cli.doctor:doctor", "Say in one line each what is wrong here and what to do."),
-    "bookings": Subcommand("api.cli.bookings:bookings", "Look at bookings: list, show, history."),
+    "webhooks": Subcommand(
+        "api.cli.webhooks:webhooks",
+        "Our webhook at Cal.com: register, list, delete; made-up deliveries: send-test, simulate.",
+    ),
+    "bookings": Subcommand("api.cli.bookings:bookings", "Bookings: list, show, history, suggestions, link."),
+    "reconcile": Subcommand(
+        "api.cli.reconcile:reconcile", "Ask Cal.com's API what it knows; tell the log what differs."
+    ),
     "bench": Subcommand("api.cli.bench:bench", "How fast, beside its peers, in one run."),
     "events": Subcommand("api.cli.events:events", "The log itself, as JSON lines: export, tail."),
+    "keys": Subcommand("api.cli.keys:keys", "Keys for programs that ask over HTTP: create, list, revoke."),
+    "users": Subcommand("api.cli.users:users", "People who sign in: create, list, disable, enable, password."),
+    "roles": Subcommand("api.cli.roles:roles", "PostgreSQL roles with no more rights than each needs: create, url."),
     "verify": Subcommand("api.cli.verify:verify", "Prove that the log was not changed: recompute its hash chain."),
+    "checkpoints": Subcommand("api.cli.checkpoints:checkpoints", "What the log is now, signed: keygen, create."),
+    "proof": Subcommand("api.cli.proof:proof", "Prove to others what the log held of a booking."),
+    "verify-proof": Subcommand("api.cli.proof:verify_proof", "Check such a proof, without any database."),
 }
 
 

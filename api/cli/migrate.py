@@ -12,7 +12,8 @@ from api.cli.context import json_option, print_json, read_settings
 def migrate(*, as_json: bool) -> None:
     """Bring the database's schema up to this release.
 
-    Safe to run twice and from several machines at once: they wait for each other.
+    Safe to run twice and from several machines at once: they wait for each other. Where `roles create` has been run,
+    what is new gets its owner and its rights too.
     """
     from api.composition import database
 
@@ -27,11 +28,14 @@ def migrate(*, as_json: bool) -> None:
 
 
 async def _migrate(dsn: str) -> list[str]:
+    from ledger.database_roles import renew_rights
     from ledger.migrate import migrate as run_migrations
     from ledger.postgres import connect
 
     connection = await connect(dsn)
     try:
-        return await run_migrations(connection)
+        applied = await run_migrations(connection)
+        await renew_rights(connection)
+        return applied
     finally:
         await connection.close()

@@ -1,20 +1,24 @@
 """`booking-ledger serve`: the web server and the worker in one process."""
 
 import asyncio
+import logging
 import socket
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING
 
 import click
 
 from api.cli.context import read_settings
-from ledger.errors import AddressTaken, BadSetting
+from ledger.errors import AddressTaken, BadSetting, ServerUnreachable
 from ledger.settings import Secret, Settings
 
 if TYPE_CHECKING:
+    import uvicorn
     from litestar import Litestar
 
 BACKLOG_CONNECTIONS = 2048
 SHUTDOWN_SECONDS_MAX = 10
+LOOK_AGAIN_SECONDS = 0.5
 
 
 @click.command()
@@ -23,19 +27,25 @@ def serve(*, no_worker: bool) -> None:
     """Receive webhooks, keep the read models current, answer queries.
 
     Without DATABASE_URL an embedded PostgreSQL is started, kept in BOOKING_LEDGER_HOME, and migrated. A server of
-    your own is never migrated by itself: run `booking-ledger migrate` first.
+    your own is never migrated by itself: run `booking-ledger migrate` first. While it is away deliveries are kept in
+    BOOKING_LEDGER_HOME; so they are from the start where it has been served from there before.
     """
     from api.app import configure_logging, create_app
     from api.auth import internal_key
     from api.composition import check_database, database
+    from api.hardening import fixed_headers
 
     settings = read_settings()
     key, made_up = internal_key(settings)
     configure_logging(settings)
     with bound_socket(settings.host, settings.port) as listening, database(settings) as dsn:
-        asyncio.run(check_database(settings, dsn))
+        try:
+            asyncio.run(check_database(settings, dsn))
+        except ServerUnreachable as error:
+            stand_by(settings, dsn, error, key, listening)
         print_banner(settings, key if made_up else None)
-        run_server(create_app(settings, dsn, internal_key=key, with_worker=not no_worker), listening)
+        app = create_app(settings, dsn, internal_key=key, with_worker=not no_worker)
+        run_server(app, listening, headers=fixed_headers(settings))
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -55,22 +65,87 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run_server(app: "Litestar", listening: socket.socket) -> None:
-    """Serve until told to stop (SIGINT, SIGTERM); requests under way are finished first."""
+def stand_by(settings: Settings, dsn: str, error: ServerUnreachable, key: Secret, listening: socket.socket) -> None:
+    """Deliveries went into the spool until the database came back; it has been checked.
+
+    Raises what the check raises; `error` where this is no outage, or the database was never served from this home.
+    """
+    from api.app import create_app
+    from api.hardening import fixed_headers
+    from api.spooling import known_ledgers
+
+    known = known_ledgers(settings) if error.may_pass and settings.database_url else []
+    if not known:
+        raise error
+    click.echo(f"PostgreSQL is away ({error.cause}): deliveries are kept on disk until it is back.")
+    app = create_app(settings, dsn, internal_key=key, with_worker=False, known=known)
+    with listening.dup() as ours:  # the server closes the one it gets; whoever connects meanwhile waits in its queue
+        run_server(app, ours, headers=fixed_headers(settings), until=lambda: _until_checked(settings, dsn))
+
+
+async def _until_checked(settings: Settings, dsn: str) -> None:
+    from api.composition import check_database
+
+    while True:
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        try:
+            await check_database(settings, dsn)
+        except ServerUnreachable as error:
+            if not error.may_pass:
+                raise
+        else:
+            return
+
+
+def run_server(
+    app: "Litestar",
+    listening: socket.socket,
+    *,
+    headers: list[tuple[str, str]],
+    until: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> None:
+    """Serve until told to stop (SIGINT, SIGTERM), or `until` has ended; requests under way are finished first.
+
+    `headers` stand on every answer. Raises what `until` raises.
+    """
     import uvicorn
 
+    from api.connections import BoundedProtocol, room_for_connections
+
+    BoundedProtocol.connections_max = room_for_connections()
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what senders do wrong is told by us, and not at length
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
+        ws="none",
         lifespan="on",
         backlog=BACKLOG_CONNECTIONS,
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # who stands before us is nobody's word but PUBLIC_URL's
+        headers=headers,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    if until is None:
+        server.run(sockets=[listening])
+        return
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve_until(server, listening, until))
+
+
+async def _serve_until(
+    server: "uvicorn.Server", listening: socket.socket, until: Callable[[], Coroutine[None, None, None]]
+) -> None:
+    ending = asyncio.create_task(until())
+    ending.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    await server.serve(sockets=[listening])
+    ending.cancel()
+    await asyncio.wait([ending])
+    if not ending.cancelled():
+        ending.result()
 
 
 def print_banner(settings: Settings, made_up_key: Secret | None) -> None:

@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from api.bench.rounds import Comparison
 from projections.calendar_events import CalendarEvent
 from projections.lookup import FoundBooking, HistoryEntry
+from projections.measures import ProjectionStatus
+from projections.rebuild import Progress
+from projections.suggestions import Reason, SuggestionPage
 
 STATUS_STYLES = {
     "scheduled": "cyan",
@@ -25,6 +27,12 @@ FIRST_FIELDS = ("title", "start_time", "end_time", "status", "attendees", "host_
 
 HEADING_FIELDS = frozenset({"cal_com_event_id", "booking_number", "rescheduled_from"})
 """What an event's heading tells already, when one booking takes another's place."""
+
+REASONS: dict[Reason, str] = {
+    "same_start": "the same attendee and start",
+    "only_booking_of_attendee": "the attendee's only booking",
+    "attendee": "the same attendee",
+}
 
 VALUE_CHARACTERS_MAX = 60
 
@@ -87,22 +95,24 @@ def print_history(name: str, entries: Sequence[HistoryEntry]) -> None:
                 console.print(f"    {change.field}: {told}", soft_wrap=True)
 
 
-def print_comparisons(compared: Sequence[Comparison]) -> None:
-    """Ratio first: figures move with the machine, ratios stay."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("work", "who", "ours is", "median", "range", "unit"):
-        table.add_column(heading, justify="right" if heading in ("ours is", "median", "range") else "left")
-    for comparison in compared:
-        for place, measured in enumerate(comparison.measured):
-            table.add_row(
-                "" if place else comparison.title,
-                measured.name,
-                f"{measured.ratio:.2f} ×" if place else "",
-                f"{measured.median:,.0f}",
-                f"{measured.lowest:,.0f} to {measured.highest:,.0f}",
-                comparison.unit,
+def print_suggestions(page: SuggestionPage) -> None:
+    for suggestion in page.suggestions:
+        start = f", start {_value(suggestion.start_time)}" if suggestion.start_time else ""
+        console.print(
+            f"{suggestion.occurred_at:%Y-%m-%d %H:%M:%S}  [bold]{_plain(suggestion.trigger)}[/bold]  "
+            f"{_plain(suggestion.attendee)}{start}  {suggestion.event_id}",
+            soft_wrap=True,
+        )
+        for booking in suggestion.bookings:
+            start = "start unknown" if booking.start_time is None else _value(booking.start_time)
+            told = f"{start}  {_status(booking.status)}  {_plain(booking.title or '(no title yet)')}"
+            console.print(
+                f"    {_plain(booking.cal_com_event_id)}  {told}  ({REASONS[booking.reason]})", soft_wrap=True
             )
-    console.print(table)
+    if not page.suggestions:
+        console.print("Nothing to suggest.")
+    if page.next_before is not None:
+        console.print(f"There may be more: --before {page.next_before}")
 
 
 def _status(status: str) -> str:
@@ -126,3 +136,36 @@ def _plain(text: str) -> str:
     """Text that cannot speak to the terminal or to rich."""
     printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return escape(printable if len(printable) <= VALUE_CHARACTERS_MAX else printable[: VALUE_CHARACTERS_MAX - 1] + "…")
+
+
+def print_projections(rows: Sequence[ProjectionStatus]) -> None:
+    """Every live read model of every ledger, one a line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("ledger", "projection"):
+        table.add_column(heading)
+    for heading in ("generation", "position", "lag", "parked"):
+        table.add_column(heading, justify="right")
+    table.add_column("state")
+    for row in rows:
+        table.add_row(
+            row.ledger,
+            row.projection,
+            str(row.generation),
+            f"{row.position:,}",
+            f"{row.lag_events:,}",
+            f"{row.parked:,}",
+            _plain(row.state if row.last_error is None else f"{row.state}: {row.last_error}"),
+        )
+    console.print(table)
+
+
+def print_generations(rows: Sequence[Progress]) -> None:
+    """Rebuilds under way, one a line."""
+    for row in rows:
+        rate = f", {row.rate:,.0f} events/s" if row.rate else ""
+        eta = f", {row.eta_seconds:,.0f} s to go" if row.eta_seconds else ""
+        state = "paused" if row.paused else row.phase
+        console.print(
+            f"{row.projection}: generation {row.generation} is being built ({state}), "
+            f"{row.events_done:,} of {row.events_total:,} events{rate}{eta}"
+        )
