@@ -61,19 +61,23 @@ async def scheduling(
     `dsn` leads past any pooler. There is one Cal.com account, and it belongs to the ledger `main`.
     """
     intervals = intervals or INTERVALS
+    has_checkpoints = settings.checkpoint_key is not None and (
+        settings.checkpoint_folder or settings.checkpoint_command
+    )
+    if settings.cal_com_api_key is None and not has_checkpoints:
+        yield None
+        return
     async with contextlib.AsyncExitStack() as stack:
         async with pool.acquire() as connection:
             ledgers = await read_ledgers(connection)
+        main = ledgers[MAIN_LEDGER_NAME]
         jobs: list[Job] = []
         if settings.cal_com_api_key is not None:
             api = await stack.enter_async_context(cal_com_api(settings))
-            jobs += reconciliation_jobs(api, pool, dsn, ledgers[MAIN_LEDGER_NAME], intervals)
-        if settings.checkpoint_key is not None and (settings.checkpoint_folder or settings.checkpoint_command):
+            jobs += reconciliation_jobs(api, pool, dsn, main, intervals)
+        if has_checkpoints:
             jobs.append(checkpoint_job(settings, dsn, ledgers, intervals))
-        if not jobs:
-            yield None
-            return
-        yield await stack.enter_async_context(Scheduler(pool, dsn, ledgers[MAIN_LEDGER_NAME], jobs).running())
+        yield await stack.enter_async_context(Scheduler(pool, dsn, main, jobs).running())
 
 
 def reconciliation_jobs(

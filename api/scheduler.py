@@ -66,7 +66,7 @@ class Scheduler:
         self._jobs = jobs
         self._look_every_seconds = look_every_seconds
         self._leases = Leases(pool)
-        self._bell: "AsyncIOScheduler | None" = None
+        self._bell: AsyncIOScheduler | None = None
         self._fresh: set[str] = set()
         """Jobs that have not been run since we lead: what a leader before us did not finish is ours."""
         self._turns: set[asyncio.Task[None]] = set()

@@ -225,8 +225,16 @@ def _location(seen: Seen, booking: Booking) -> Difference | None:
     ours, theirs = booking.location or booking.meeting_url, seen.fact.details.location
     if theirs is None or theirs in (ours, booking.meeting_url):
         return None
-    is_same_call = (is_link(ours) and _is_integration(theirs)) or (_is_integration(ours) and is_link(theirs))
+    is_same_call = (
+        is_link(ours) if _is_integration(theirs) else _is_integration(ours) and _may_be_its_link(seen, booking)
+    )
     return None if is_same_call else _told("location", ours, theirs)
+
+
+def _may_be_its_link(seen: Seen, booking: Booking) -> bool:
+    """Whether the link shown may be our integration's: we know none, or it leads to Cal.com's own page for the call."""
+    theirs = seen.fact.details.location
+    return is_link(theirs) and (booking.meeting_url is None or seen.uid in theirs)
 
 
 def _is_integration(location: str | None) -> bool:

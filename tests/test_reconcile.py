@@ -125,6 +125,8 @@ def test_a_managed_users_address_is_the_same_with_its_suffix_and_without(ours: s
         ("https://rooms.example.com/1", None, "integrations:daily", False),
         ("integrations:daily", None, "https://rooms.example.com/1", False),
         ("integrations:daily", "https://rooms.example.com/1", "https://rooms.example.com/1", False),
+        ("integrations:daily", "https://rooms.example.com/1", f"https://video.example.com/video/{UID}", False),
+        ("integrations:daily", "https://rooms.example.com/1", "https://meet.example.org/own-room", True),
         (None, "https://rooms.example.com/1", "integrations:zoom", False),
         ("integrations:daily", None, "integrations:zoom", True),
         ("https://rooms.example.com/1", None, "https://rooms.example.com/2", True),
