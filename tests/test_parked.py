@@ -40,7 +40,7 @@ from tests.rebuilding import (
     tangled,
     traffic,
 )
-from tests.serving import file, until_current
+from tests.serving import file, until, until_current
 from tests.test_runner import begin_tally, tallied
 from tests.worker import PROJECTION as TALLYING
 from tests.worker import TALLY
@@ -317,7 +317,15 @@ async def test_an_event_that_two_people_retry_at_once_is_applied_once(
     await file(connection, created("a"), created(POISON), created("b"))
     await Runner(pool, database, catalogue=(*CATALOGUE, poisoned(TALLYING))).catch_up()
     assert await tallied(connection, TALLY) == [1, 3]
-    retries = [retry_parked(pool, main, TALLYING, None, confirm_on_accept=False) for _ in range(4)]
+    retries = [asyncio.create_task(retry_parked(pool, main, TALLYING, None, confirm_on_accept=False)) for _ in range(4)]
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def are_all_at_it() -> bool:
+        return bool(await connection.fetchval(waiting) == len(retries))
+
+    async with connection.transaction():
+        await connection.execute("SELECT FROM projections.checkpoints WHERE projection = $1 FOR UPDATE", TALLY)
+        await until(are_all_at_it)
     retried = await asyncio.gather(*retries)
     assert sorted(one.applied for one in retried) == [[], [], [], [2]]
     assert [one.failed for one in retried] == [[], [], [], []]

@@ -221,6 +221,12 @@ CASES: Mapping[str, Sequence[bytes]] = {
         meeting("MEETING_ENDED", {"uid": "class-3", "fromReschedule": "class-1", "metadata": {"room": "2"}}),
         webhook("BOOKING_CREATED", {"uid": "class-1", "metadata": {"room": "1"}}, at=minutes(4)),
     ),
+    "a class to which a seat went, and a snapshot by number": (
+        *(seat("BOOKING_CREATED", "left", f"{name}@example.com", at=0) for name in "ab"),
+        seat("BOOKING_RESCHEDULED", "taken", "a@example.com", at=1, rescheduleUid="left", bookingId=206),
+        meeting("MEETING_STARTED", {"bookingId": 206, "fromReschedule": "left", "metadata": {"room": "3"}}),
+        webhook("BOOKING_CREATED", {"uid": "left", "metadata": {"room": "1"}}, at=minutes(4)),
+    ),
     "a successor that only a snapshot or a report names": (
         CREATED({"uid": "before", "metadata": {"k": "1"}}),
         webhook("AFTER_HOSTS_CAL_VIDEO_NO_SHOW", {"uid": "after", "fromReschedule": "before"}, at=minutes(1)),
