@@ -140,7 +140,10 @@ async def _follow(running: Running, name: str) -> AsyncIterator[ServerSentEventM
 
 @get("/api/admin/parked", opt=ADMIN, summary="Events that a projection could not apply")
 async def get_parked(
-    request: Request[Any, Any, Any], state: State, projection: str | None = None, ledger: LedgerName = None
+    request: Request[Any, Any, Any],
+    state: State,
+    projection: Annotated[str | None, QueryParameter(max_length=200)] = None,
+    ledger: LedgerName = None,
 ) -> Parked:
     running: Running = state.running
     log = visible_ledger(request, ledger)

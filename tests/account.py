@@ -52,8 +52,9 @@ def play(seed: int, *, bookings: int, now: datetime | None = None, silent_share:
 
 def lose(sent: Sequence[bytes], share: float, rng: Random) -> tuple[list[bytes], list[bytes]]:
     """What arrives, and what does not: no delivery of the latter arrives in any of its repeats."""
-    lost = {body for body in dict.fromkeys(sent) if rng.random() < share}
-    return [body for body in sent if body not in lost], list(lost)
+    lost = [body for body in dict.fromkeys(sent) if rng.random() < share]
+    gone = set(lost)
+    return [body for body in sent if body not in gone], lost
 
 
 def change_silently(one: Shown, rng: Random) -> None:

@@ -15,7 +15,7 @@ from ledger.errors import CalComUnavailable
 from ledger.postgres import open_pool
 from ledger.schedule import Taken, list_turns
 from ledger.store import Ledger, read_ledgers
-from tests.serving import until
+from tests.serving import PATIENCE_SECONDS, until
 
 HOUR = 3_600.0
 TICK = 0.05
@@ -26,9 +26,10 @@ class Runs:
 
     def __init__(self, work: Callable[[], Awaitable[object]] | None = None) -> None:
         self.count = 0
-        self.taken = Taken()
         self.ended = 0
+        self.taken = Taken()
         self._work = work
+        self._changed = asyncio.Condition()
 
     async def __call__(self, taken: Taken) -> None:
         self.count += 1
@@ -36,13 +37,13 @@ class Runs:
         if self._work is not None:
             await self._work()
         self.ended += 1
+        async with self._changed:
+            self._changed.notify_all()
 
     async def reached(self, count: int) -> None:
-        async def is_reached() -> bool:
-            await asyncio.sleep(0)
-            return self.ended >= count
-
-        await until(is_reached)
+        """So many runs came to their end."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: self.ended >= count)
 
 
 @pytest_asyncio.fixture
@@ -66,28 +67,16 @@ def scheduler(pool: asyncpg.Pool, database: str, ledger: Ledger) -> Callable[...
     return make
 
 
-async def leading(*schedulers: Scheduler) -> Scheduler:
-    """The one that leads, once one does."""
-
-    async def is_led() -> bool:
-        await asyncio.sleep(0)
-        return any(one.leads for one in schedulers)
-
-    await until(is_led)
-    (leader,) = [one for one in schedulers if one.leads]
-    return leader
-
-
 async def test_of_several_one_leads_and_its_jobs_have_their_turns(scheduler: Callable[..., Scheduler]) -> None:
-    mine, others = Runs(), Runs()
-    async with scheduler(tick=(TICK, mine)).running(), scheduler(tick=(TICK, others)).running():
-
-        async def are_enough() -> bool:
-            await asyncio.sleep(0)
-            return mine.count + others.count >= 5
-
-        await until(are_enough)
-    assert 0 in (mine.count, others.count)
+    ticks = [Runs(), Runs(), Runs()]
+    async with contextlib.AsyncExitStack() as stack:
+        for one in ticks:
+            await stack.enter_async_context(scheduler(tick=(TICK, one)).running())
+        waiting = [asyncio.create_task(one.reached(5)) for one in ticks]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+    assert sorted(one.count > 0 for one in ticks) == [False, False, True]
 
 
 async def test_who_leaves_lets_another_lead_at_once(scheduler: Callable[..., Scheduler]) -> None:
@@ -95,12 +84,12 @@ async def test_who_leaves_lets_another_lead_at_once(scheduler: Callable[..., Sch
     async with contextlib.AsyncExitStack() as stack:
         one, other = scheduler(tick=(TICK, first)), scheduler(tick=(TICK, second))
         async with one.running():
-            assert await leading(one) is one
+            await first.reached(1)
             await stack.enter_async_context(other.running())
-            await first.reached(2)
-        assert not one.leads
-        assert await leading(one, other) is other
+            await first.reached(3)
+            assert (one.leads, other.leads) == (True, False)
         await second.reached(2)
+        assert (one.leads, other.leads) == (False, True)
 
 
 async def test_a_leader_whose_session_is_gone_is_replaced(
@@ -122,13 +111,21 @@ async def test_a_leader_whose_session_is_gone_is_replaced(
     assert now > fence
 
 
-async def test_a_turn_that_was_had_is_not_repeated_by_the_next_leader(scheduler: Callable[..., Scheduler]) -> None:
+async def test_a_turn_that_was_had_is_not_repeated_by_the_next_leader(
+    scheduler: Callable[..., Scheduler], pool: asyncpg.Pool, ledger: Ledger
+) -> None:
     ticks, hourly, again = Runs(), Runs(), Runs()
     async with scheduler(hourly=(HOUR, hourly)).running():
-        await hourly.reached(1)
+        await until(lambda: is_over(pool, ledger))
     async with scheduler(hourly=(HOUR, again), tick=(TICK, ticks)).running():
         await ticks.reached(3)
     assert (hourly.count, again.count) == (1, 0)
+
+
+async def is_over(pool: asyncpg.Pool, ledger: Ledger) -> bool:
+    """Whether a job had its turn, to the end."""
+    async with pool.acquire() as connection:
+        return any(turn.finished_at is not None for turn in await list_turns(connection, ledger))
 
 
 async def test_a_turn_that_was_cut_off_is_the_next_leaders_at_once(scheduler: Callable[..., Scheduler]) -> None:
@@ -164,13 +161,12 @@ async def test_a_turn_that_is_overdue_is_had_at_once(scheduler: Callable[..., Sc
 
 
 async def test_two_who_both_think_that_they_lead_have_a_turn_once(
-    scheduler: Callable[..., Scheduler], pool: asyncpg.Pool
+    scheduler: Callable[..., Scheduler], pool: asyncpg.Pool, ledger: Ledger
 ) -> None:
     """One was stopped for a while, and the other took over, before either looks again."""
     first, second, ticks = Runs(), Runs(), Runs()
-    one = scheduler(hourly=(HOUR, first))
-    async with one.running():
-        await first.reached(1)
+    async with scheduler(hourly=(HOUR, first)).running():
+        await until(lambda: is_over(pool, ledger))
         async with pool.acquire() as connection:
             await connection.execute("UPDATE projections.leases SET expires_at = '-infinity'")
         async with scheduler(hourly=(HOUR, second), tick=(TICK, ticks)).running():
@@ -191,8 +187,7 @@ async def test_a_job_that_fails_is_told_once_and_has_its_next_turn(
     runs = Runs(fail)
     with capture_logs() as logs:
         async with scheduler(job=(TICK, runs)).running():
-            await runs.reached(1)
-    assert runs.count == 4
+            await runs.reached(2)
     told: list[Any] = [(one["event"], one.get("error")) for one in logs if one["event"].startswith("job_")]
     assert told == [("job_failed", str(CalComUnavailable("GET /bookings", "502"))), ("job_recovered", None)]
     async with pool.acquire() as connection:
