@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from ledger.embedded import embedded_postgres
-from tests.serving import connected, run
+from tests.serving import connected, run, until
 
 ASK_WHETHER_IT_LIVES = 0
 
@@ -38,7 +38,12 @@ class MortalPostgres:
         self.dsn = self._template.replace("/booking_ledger?", f"/{name}?")
 
     async def start(self) -> None:
-        """It lets people in, after whatever recovery it needs."""
+        """It lets people in, after whatever recovery it needs. One that is still on its way down is waited for."""
+
+        async def is_gone() -> bool:
+            return not self._lives()
+
+        await until(is_gone)
         await asyncio.to_thread(self._start)
 
     def send(self, signal_number: signal.Signals) -> None:

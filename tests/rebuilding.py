@@ -1,5 +1,6 @@
 """Rebuilds in tests: read models as bytes, generations filled in this process, and a log with everything in it."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ NOW = datetime(2026, 11, 20, 13, 20, tzinfo=UTC)
 NAMES = tuple(projection.name for projection in CATALOGUE)
 PAGE_EVENTS = "projections.runner.PAGE_EVENTS_MAX"
 RANGE_EVENTS = "projections.rebuild.RANGE_EVENTS"
+REBUILD_SECONDS_MAX = 120.0
 
 Rows = Mapping[str, list[bytes]]
 """Every row of every table as canonical JSON, by table."""
@@ -120,9 +122,10 @@ async def rebuild(dsn: str, *names: str, confirm_on_accept: bool = False) -> Non
     """These read models (none: all) are of another generation, and the tables of the one before are gone."""
     connection = await connect(dsn)
     try:
-        for name in names or NAMES:
-            generation = await begin_rebuild(connection, name)
-            await drive_rebuild(dsn, name, generation, confirm_on_accept=confirm_on_accept)
+        async with asyncio.timeout(REBUILD_SECONDS_MAX):
+            for name in names or NAMES:
+                generation = await begin_rebuild(connection, name)
+                await drive_rebuild(dsn, name, generation, confirm_on_accept=confirm_on_accept)
     finally:
         await connection.close()
     await Upkeep(dsn, confirm_on_accept=confirm_on_accept).look()

@@ -75,7 +75,6 @@ LATER: Final[Mapping[str, str]] = {
     "0.10": "the page is not built yet",
     "0.11": "the page is not built yet",
     "1.8": "no front end of ours polls yet",
-    "2.5": "the command `webhooks register` is not built yet",
     "2.6": "scheduling a meeting is not built yet",
     "4.5": "Notion is not built yet",
 }

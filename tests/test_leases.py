@@ -1,5 +1,6 @@
 """Leases between real processes: one keeps a projection current, another takes over, and nobody comes back."""
 
+import asyncio
 import contextlib
 import signal
 import subprocess
@@ -17,17 +18,17 @@ from ledger.postgres import open_pool
 from ledger.store import read_ledgers, read_log
 from ledger.vocabulary import Position
 from projections.applying import Applier
-from projections.catalogue import BY_NAME
+from projections.catalogue import BY_NAME, CATALOGUE
 from projections.generations import CheckpointMoved, read_live_places
 from projections.leases import Leases
 from projections.pages import PageReader, Stretch
 from projections.runner import Runner
 from tests.builders import MAIN, webhook
-from tests.rebuilding import NAMES, assert_same, filled, read_models
+from tests.rebuilding import NAMES, PAGE_EVENTS, assert_same, filled, read_models
 from tests.serving import file, parked, until, until_current
 from tests.sources import ROOT
 from tests.test_runner import begin_tally, tallied
-from tests.worker import TALLY
+from tests.worker import PROJECTION, TALLY
 
 ROUNDS = 4
 LONG_ROUNDS = 50
@@ -261,6 +262,19 @@ async def test_a_page_under_an_old_fence_is_refused_whole(connection: asyncpg.Co
     written = {table for table, rows in (await read_models(connection)).items() if rows}
     assert "webhook_logs.webhook_logs" not in written
     assert "calendar_events.calendar_events" in written
+
+
+async def test_workers_that_ask_for_no_lease_still_apply_each_event_once(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint alone decides whose page it is."""
+    monkeypatch.setattr(PAGE_EVENTS, 3)
+    await begin_tally(connection, TALLY)
+    runners = [Runner(pool, database, catalogue=(*CATALOGUE, PROJECTION)) for _ in range(3)]
+    for _ in range(ROUNDS):
+        await arrive(connection, 10)
+        await asyncio.gather(*(runner.catch_up() for runner in runners))
+    await assert_each_event_once(connection, database)
 
 
 # Who listens

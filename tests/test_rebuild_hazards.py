@@ -29,8 +29,21 @@ from projections.rebuild import (
 )
 from projections.runner import Runner
 from projections.upkeep import Upkeep
+from tests.builders import people
 from tests.dying_driver import ARRIVING, POINTS
-from tests.rebuilding import RANGE_EVENTS, Rows, assert_same, fill_here, filled, read_models, rebuild, step, traffic
+from tests.rebuilding import (
+    RANGE_EVENTS,
+    REBUILD_SECONDS_MAX,
+    Rows,
+    assert_same,
+    by_number,
+    fill_here,
+    filled,
+    read_models,
+    rebuild,
+    step,
+    traffic,
+)
 from tests.serving import connected, file, parked, until, until_current
 from tests.sources import ROOT
 
@@ -171,7 +184,7 @@ async def test_filling_that_keeps_failing_waits_for_somebody_to_look_and_goes_on
     for paused in (True, False):
         await set_paused(connection, NAME, paused=paused)
         await renewed(connection)
-    await driving
+    await asyncio.wait_for(driving, REBUILD_SECONDS_MAX)
     assert_same(await read_models(connection), live)
     assert (await state_of(connection)).error is None
 
@@ -286,7 +299,7 @@ async def test_a_rebuild_that_is_paused_stands_still_until_it_is_resumed(
         assert (progress.events_done, progress.state) == (stands.events_done, "building")
     await look(database)  # a worker does not drive what is paused
     assert await set_paused(connection, NAME, paused=False) == "building"
-    await driving
+    await asyncio.wait_for(driving, REBUILD_SECONDS_MAX)
     assert_same(await read_models(connection), live)
 
 
@@ -307,7 +320,7 @@ async def test_a_rebuild_that_is_cancelled_leaves_nothing_but_the_live_generatio
         await cancel_rebuild(connection, NAME)
         await look(database)  # its tables go while its driver may still be at them
         with pytest.raises(WheelLost):
-            await driving
+            await asyncio.wait_for(driving, REBUILD_SECONDS_MAX)
     await look(database)
     with pytest.raises(NotFound):
         await cancel_rebuild(connection, NAME)
@@ -388,6 +401,29 @@ async def test_a_driver_that_slept_while_another_took_over_stops_without_harm(
         await look(database)
     assert_same(await read_models(connection), live)
     assert await parked(connection) == []
+
+
+@pytest.mark.usefixtures("here", "attentive")
+async def test_what_a_driver_wrote_in_its_sleep_is_taken_back_when_another_has_gone_on(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has filled the bookings known by number, and sleeps before it commits that."""
+    await file(connection, *(by_number("BOOKING_CREATED", number, attendees=people("a@e.com")) for number in (1, 2)))
+    await Runner(pool, database).catch_up()
+    enter = step("_enter")
+
+    async def sleeping(self: Rebuild, inner: Connection, before: str, phase: str) -> None:
+        if before == "filling":
+            await give_to_another(connection, for_seconds=3_600)
+            await connection.execute("UPDATE projections.generations SET phase = 'indexing' WHERE state = 'building'")
+        await enter(self, inner, before, phase)
+
+    monkeypatch.setattr(Rebuild, "_enter", sleeping)
+    generation = await begin_rebuild(connection, "booking_attendees")
+    with pytest.raises(WheelLost):
+        await drive_rebuild(database, "booking_attendees", generation, confirm_on_accept=False)
+    assert await connection.fetchval("SELECT count(*) FROM booking_attendees_2.booking_attendees") == 0
+    assert await connection.fetchval("SELECT count(*) FROM booking_attendees") == 2
 
 
 async def give_to_another(connection: Connection, *, for_seconds: int) -> None:
