@@ -193,7 +193,6 @@ def _session_settings(statement_seconds_max: float, *, behind_pooler: bool) -> d
     settings = {"application_name": APPLICATION_NAME, "timezone": "UTC"}
     if not behind_pooler:
         settings |= {
-            "plan_cache_mode": "force_custom_plan",  # a plan kept since tables were small reads all of them for ever
             "statement_timeout": _milliseconds(statement_seconds_max),
             "lock_timeout": _milliseconds(LOCK_WAIT_SECONDS_MAX),
             "idle_in_transaction_session_timeout": _milliseconds(IDLE_IN_TRANSACTION_SECONDS_MAX),
