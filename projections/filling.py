@@ -322,6 +322,7 @@ async def _run(order: Order) -> None:
 def main() -> None:
     """What standard input orders has been done as far as there is anything to do."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the driver's
     os.nice(NICENESS)
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from ledger.calcom.envelope import Envelope, open_envelope
 from ledger.filing import Receipt
 from ledger.postgres import Connection, open_pool
 from ledger.store import NewEvent, append, read_ledgers
@@ -302,6 +303,20 @@ async def test_a_log_that_is_empty_or_ends_with_a_range_or_right_after_it_is_reb
     await file(connection, CREATED({"uid": "one-more"}))
     await Runner(pool, database).catch_up()
     assert await connection.fetchval("SELECT count(*) FROM calendar_events WHERE cal_com_event_id = 'one-more'") == 1
+
+
+def deeper(frames: int, body: bytes) -> Envelope:
+    """What the body is read as so many frames further down the stack."""
+    return deeper(frames - 1, body) if frames else open_envelope(body)
+
+
+@pytest.mark.parametrize("levels", [900, 960, 998, 1_000, 50_000])
+def test_a_body_means_the_same_however_deep_the_stack_is_from_which_it_is_read(levels: int) -> None:
+    """Or what the web server took for a booking would be unreadable to a worker."""
+    deep = b"[" * levels + b"]" * levels
+    body = webhook("BOOKING_CREATED", {"uid": "deep", "title": "HERE"}).replace(b'"HERE"', deep)
+    read = [deeper(frames, body) for frames in (0, 100, 300, 600)]
+    assert {(one.uid, one.error) for one in read} == {("deep", None) if levels < 1_000 else (None, "nested too deeply")}
 
 
 # What goes on meanwhile
