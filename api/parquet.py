@@ -1,4 +1,4 @@
-"""The log as Parquet: the columns of `events export`, times as instants in UTC, bodies as bytes."""
+"""The log as Parquet: the columns of `events export`, times as instants in UTC, bodies as bytes, null where erased."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,7 @@ def writing_parquet(ledger: Ledger, output: IO[bytes]) -> Iterator[Callable[[Seq
         "recorded_at": instant,
         "source": pa.string(),
         "body": pa.binary(),
+        "erased": pa.bool_(),
     }
     schema = pa.schema(list(columns.items()))
     held: list[tuple[object, ...]] = []
@@ -62,5 +63,6 @@ def _row(ledger: Ledger, event: RecordedEvent) -> tuple[object, ...]:
         event.occurred_at,
         event.recorded_at,
         event.source,
-        event.body,
+        None if event.is_erased or event.fault else event.body,
+        event.is_erased,
     )

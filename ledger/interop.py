@@ -20,7 +20,8 @@ every setting may be given for one application alone, as in `ORDERS_LEDGER` for 
   decoded as bookings.
 - **Snapshots and tracking** are no events and lie in tables of their own (schema `interop`), not in the log.
 
-Other settings: DATABASE_DIRECT_URL, both also as `…_FILE`; the library's own for cipher, compressor, transcoder,
+Other settings: DATABASE_DIRECT_URL, SEALING_KEY and KEYS_DATABASE_URL as `booking-ledger serve` has them, all also as
+`…_FILE`; the library's own for cipher, compressor, transcoder,
 mapper, recorder classes and snapshotting. The library's stock Postgres recorder reads the view `interop.stored_events`
 (migrations/0003_interop_view.sql).
 """
@@ -47,10 +48,15 @@ from ledger.interop_recorders import (
     LedgerTrackingRecorder,
 )
 from ledger.interop_thread import LedgerThread
+from ledger.sealing import sealing_of
 from ledger.settings import load_settings
 from ledger.vocabulary import MAIN_LEDGER_NAME
 
-DATABASE_SETTINGS: Final = ("DATABASE_URL", "DATABASE_URL_FILE", "DATABASE_DIRECT_URL", "DATABASE_DIRECT_URL_FILE")
+DATABASE_SETTINGS: Final = tuple(
+    f"{name}{ending}"
+    for name in ("DATABASE_URL", "DATABASE_DIRECT_URL", "SEALING_KEY", "KEYS_DATABASE_URL")
+    for ending in ("", "_FILE")
+)
 
 Kind = TypeVar("Kind")
 
@@ -73,6 +79,7 @@ class LedgerFactory(InfrastructureFactory[LedgerTrackingRecorder]):
             settings.database_url.reveal_text(),
             direct_dsn=direct.reveal_text() if direct else None,
             ledger_name=self.env.get("LEDGER", MAIN_LEDGER_NAME),
+            sealing=sealing_of(settings),
         )
 
     def transcoder(self) -> Transcoder:

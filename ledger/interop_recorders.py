@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID, uuid4
 
-import asyncpg
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
@@ -23,7 +22,7 @@ from eventsourcing.persistence import (
     TrackingRecorder,
 )
 
-from ledger.codec import decode
+from ledger.errors import BodyUnreadable
 from ledger.interop_events import (
     OUR_STREAMS,
     OUR_TOPICS,
@@ -35,7 +34,7 @@ from ledger.interop_events import (
 from ledger.interop_thread import LedgerThread, Track
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from ledger.store import NewEvent, RecordedEvent, read_head
+from ledger.store import NewEvent, RecordedEvent, open_events, read_head
 from ledger.vocabulary import LedgerId, StreamId
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
@@ -76,7 +75,11 @@ class LedgerAggregateRecorder(AggregateRecorder):
         async def select(connection: Connection, ledger_id: LedgerId) -> list[StoredEvent]:
             zero = f"{stream_id}{VERSION_ZERO}"
             rows = await connection.fetch(statement, ledger_id, stream_id, zero, after, up_to, limit)
-            return [_stored_event(originator_id, row) for row in rows]
+            events = await open_events(connection, ledger_id, [row[1:] for row in rows])
+            return [
+                _stored_event(originator_id, row["originator_version"], event)
+                for row, event in zip(rows, events, strict=True)
+            ]
 
         return self.ledger.call(select)
 
@@ -108,7 +111,8 @@ class LedgerApplicationRecorder(LedgerAggregateRecorder, ApplicationRecorder):
             rows = await connection.fetch(
                 SQL["read_notifications"], ledger_id, after, up_to, list(topics) or None, limit
             )
-            return [_notification(row, has_text_ids=self.has_text_ids) for row in rows]
+            events = await open_events(connection, ledger_id, rows)
+            return [_notification(event, has_text_ids=self.has_text_ids) for event in events]
 
         return self.ledger.call(select)
 
@@ -259,21 +263,24 @@ def _new_events(stored_events: Sequence[StoredEvent]) -> list[NewEvent]:
                 occurred_at=saved_at,
                 source="command",
                 expected_version=version - 1,
+                seal="none",  # the application has a cipher of its own, and the view of migration 0003 reads these
             )
         )
     return events
 
 
-def _stored_event(originator_id: OriginatorId, row: asyncpg.Record) -> StoredEvent:
-    event = _recorded(row)
-    place = (originator_id, row["originator_version"])
+def _stored_event(originator_id: OriginatorId, version: int, event: RecordedEvent) -> StoredEvent:
+    """Raises BodyUnreadable."""
+    _refuse_faulty(event)
+    place = (originator_id, version)
     if event.stream_id.startswith(OUR_STREAMS):
         return OurStoredEvent(*place, event.topic, event.body, recorded=event)
     return StoredEvent(*place, event.topic, event.body)
 
 
-def _notification(row: asyncpg.Record, *, has_text_ids: bool) -> Notification:
-    event = _recorded(row)
+def _notification(event: RecordedEvent, *, has_text_ids: bool) -> Notification:
+    """Raises BodyUnreadable."""
+    _refuse_faulty(event)
     if event.stream_id.startswith(OUR_STREAMS):
         place = (event.stream_id, event.stream_version)
         return OurNotification(*place, event.topic, event.body, id=event.position, recorded=event)
@@ -297,16 +304,6 @@ def _uuid_or_text(name: str) -> OriginatorId:
     return number if str(number) == name else name
 
 
-def _recorded(row: asyncpg.Record) -> RecordedEvent:
-    return RecordedEvent(
-        position=row["position"],
-        stream_id=row["stream_id"],
-        stream_version=row["stream_version"],
-        event_id=row["event_id"],
-        topic=row["topic"],
-        body=decode(row["encoding"], row["state"]),
-        occurred_at=row["occurred_at"],
-        recorded_at=row["recorded_at"],
-        source=row["source"],
-        metadata=row["metadata"],
-    )
+def _refuse_faulty(event: RecordedEvent) -> None:
+    if event.fault is not None:
+        raise BodyUnreadable(event.fault)

@@ -6,7 +6,7 @@
 -- $1 ledger_id, $2 stream_id, $3 stream_id of version 0, $4 after this version, $5 up to this version, $6 at most so many
 SELECT
     originator_version, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at,
-    source, metadata
+    source, metadata, (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM (
     SELECT
         0 AS originator_version, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at,
@@ -31,7 +31,7 @@ LIMIT $6;
 -- $1 ledger_id, $2 stream_id, $3 stream_id of version 0, $4 after this version, $5 up to this version, $6 at most so many
 SELECT
     originator_version, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at,
-    source, metadata
+    source, metadata, (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM (
     SELECT
         0 AS originator_version, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at,
@@ -54,7 +54,9 @@ LIMIT $6;
 
 -- name: read_notifications
 -- $1 ledger_id, $2 after this position, $3 up to this position, $4 topics (null: any), $5 at most so many
-SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
+SELECT
+    position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata,
+    (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM ledger.events
 WHERE ledger_id = $1 AND position > $2 AND position <= $3 AND ($4::text[] IS NULL OR topic = ANY($4))
 ORDER BY position

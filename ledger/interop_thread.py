@@ -36,8 +36,10 @@ from eventsourcing.persistence import (
 
 from ledger.appender import BATCH_BYTES_MAX, BATCH_EVENTS_MAX
 from ledger.errors import BadSetting, BookingLedgerError, ServerUnreachable, VersionConflict
+from ledger.keyring import NOTHING_SET, Sealing
 from ledger.migrate import refuse_unknown_schema
 from ledger.postgres import Connection, connect, open_pool
+from ledger.sealing import opened_keyring
 from ledger.store import NOTIFY_CHANNEL, NewEvent, Placed, append, read_ledgers
 from ledger.vocabulary import LedgerId
 
@@ -110,8 +112,11 @@ class LedgerThread:
     _is_listened_to: asyncio.Event
     _is_saved_to: asyncio.Event
 
-    def __init__(self, dsn: str, *, direct_dsn: str | None = None, ledger_name: str) -> None:
+    def __init__(
+        self, dsn: str, *, direct_dsn: str | None = None, ledger_name: str, sealing: Sealing = NOTHING_SET
+    ) -> None:
         self._dsn = dsn
+        self._sealing = sealing
         self._direct_dsn = direct_dsn
         self._ledger_name = ledger_name
         # Whoever holds it waits for nothing. Reentrant: a garbage collection anywhere in here may lead to `close`.
@@ -207,7 +212,12 @@ class LedgerThread:
     async def _serve(self, ready: Future[asyncio.AbstractEventLoop]) -> None:
         self._ending, self._is_listened_to, self._is_saved_to = asyncio.Event(), asyncio.Event(), asyncio.Event()
         is_pooled = self._direct_dsn is not None
-        async with await open_pool(self._dsn, connections_max=CONNECTIONS_MAX, behind_pooler=is_pooled) as self._pool:
+        async with (
+            opened_keyring(self._sealing) as keyring,
+            await open_pool(
+                self._dsn, connections_max=CONNECTIONS_MAX, behind_pooler=is_pooled, keyring=keyring
+            ) as self._pool,
+        ):
             async with self._pool.acquire() as connection:
                 await refuse_unknown_schema(connection)
                 ledgers = await read_ledgers(connection)

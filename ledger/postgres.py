@@ -9,20 +9,33 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from ledger.errors import OperatorError, ServerUnreachable, UnsafeServer
+from ledger.keyring import Keyring
 from ledger.sql import load_statements
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 """What functions take: opened alone or acquired from the pool."""
 
+
+class LedgerConnection(asyncpg.Connection):
+    """One that carries the keys that bodies are sealed with and opened; those of a pool have one keyring together."""
+
+    __slots__ = ("keyring",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # the driver's own affair
+        super().__init__(*args, **kwargs)
+        self.keyring = Keyring()
+
+
 APPLICATION_NAME: Final = "booking-ledger"
 SERVER_MAJOR_MIN: Final = 15
 CONNECT_SECONDS_MAX: Final = 5.0
+CLOSE_SECONDS_MAX: Final = 5.0
 STATEMENT_SECONDS_MAX: Final = 30.0
 LOCK_WAIT_SECONDS_MAX: Final = 5.0
 IDLE_IN_TRANSACTION_SECONDS_MAX: Final = 30.0
@@ -92,33 +105,57 @@ async def open_pool(
     connections_max: int = 10,
     statement_seconds_max: float = STATEMENT_SECONDS_MAX,
     behind_pooler: bool = False,
+    keyring: Keyring | None = None,
 ) -> asyncpg.Pool:
     """A pool with one connection made, hence proved, unless `connections_min` is 0; the caller closes it.
 
-    `behind_pooler` is for a transaction pooler (PgBouncer) between us and the server. It refuses our time limits,
-    forgets prepared statements, and takes a RESET of ours for a wish to lose UTC, so all three are left out.
-    `statement_seconds_max` is more than 0. Raises ServerUnreachable.
+    Nobody leaves anything behind in a session of the pool: a connection is taken back without a question to the server.
+    `behind_pooler` is for a transaction pooler (PgBouncer) between us and the server. It refuses our time limits and
+    forgets prepared statements, so both are left out.
+    `statement_seconds_max` is more than 0. `keyring`: without one, bodies are opened and sealed by the root key in the
+    database. Raises ServerUnreachable.
     """
+    shared = keyring or Keyring()
+
+    async def hand_over(connection: asyncpg.Connection) -> None:
+        cast("LedgerConnection", connection).keyring = shared
+
     pool = asyncpg.create_pool(
         dsn,
+        connection_class=LedgerConnection,
+        init=hand_over,
         min_size=connections_min,
         max_size=connections_max,
         timeout=CONNECT_SECONDS_MAX,
         command_timeout=statement_seconds_max + ANSWER_GRACE_SECONDS,
         server_settings=_session_settings(statement_seconds_max, behind_pooler=behind_pooler),
         statement_cache_size=0 if behind_pooler else 100,
-        reset=_reset_nothing if behind_pooler else None,
+        reset=_reset_nothing,
     )
     return await _reached(pool)
 
 
-async def connect(dsn: str, *, statement_seconds_max: float = STATEMENT_SECONDS_MAX) -> asyncpg.Connection:
+async def connect(
+    dsn: str, *, statement_seconds_max: float = STATEMENT_SECONDS_MAX, keyring: Keyring | None = None
+) -> LedgerConnection:
     """One connection past any pooler, for LISTEN, session locks and migrations; the caller closes it.
 
-    Raises ServerUnreachable.
+    `keyring`: as for a pool. Raises ServerUnreachable.
     """
     settings = _session_settings(statement_seconds_max, behind_pooler=False)
-    return await _reached(asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX, server_settings=settings))
+    connection = await _reached(
+        asyncpg.connect(dsn, timeout=CONNECT_SECONDS_MAX, server_settings=settings, connection_class=LedgerConnection)
+    )
+    if keyring is not None:
+        connection.keyring = keyring
+    return connection
+
+
+async def close_pool(pool: asyncpg.Pool) -> None:
+    """The pool is closed, whether or not its server says goodbye."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS_MAX):
+            await pool.close()
 
 
 @contextlib.asynccontextmanager
@@ -186,7 +223,7 @@ def _cause(error: BaseException) -> str:
 
 
 async def _reset_nothing(_connection: asyncpg.Connection) -> None:
-    """The driver has rolled back what was open; a session's state is the pooler's affair."""
+    """The driver has rolled back what was open, and there is nothing else."""
 
 
 def _session_settings(statement_seconds_max: float, *, behind_pooler: bool) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Inclusion proofs: some events, and what it takes to see without the log that a signed checkpoint covers them.
 
 A proof is a JSON file: the events with every column that the log has of them, for each its path through the tree
-(`ledger/merkle.py`), and the checkpoint as it was signed. Whoever has the public key can check it, with nothing else.
+(`ledger/merkle.py`), the keys that open their bodies, and the checkpoint as it was signed. Whoever has the public key
+can check it, with nothing else. The keys are those of this booking alone and open nothing besides.
 
 It proves that these events were in the log, as they are shown, when the checkpoint was signed; and that of each stream
 none before the last one shown was left out, since they are numbered. It does not prove that nothing came after them.
@@ -16,13 +17,17 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ledger.chain import Mark, follow, genesis, link_of
 from ledger.checkpoints import Checkpoint, read_checkpoint, refuse_foreign
-from ledger.errors import EvidenceRefused, LogContradicted
+from ledger.codec import SEALED, decode
+from ledger.errors import EvidenceRefused, LogContradicted, OperatorError
+from ledger.keyring import KEY_ID_BYTES
 from ledger.merkle import Tree, leaf_hash, root_of_path
 from ledger.notes import VerifierKey
 from ledger.postgres import Connection
+from ledger.sealing import open_body, reveal_keys, sealed_key_ids
 from ledger.sql import load_statements
 from ledger.store import Ledger
 from ledger.vocabulary import Position, StreamId
@@ -52,6 +57,13 @@ class ProvenEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     path: tuple[bytes, ...]
 
 
+class ShownKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What opens the bodies whose states begin with this id. Of a key that was destroyed there is nothing to show."""
+
+    key_id: bytes = msgspec.field(name="key_id_base64")
+    key: bytes = msgspec.field(name="key_base64")
+
+
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the file holds. `checkpoint` is a signed note; `events` are in order of position."""
 
@@ -59,6 +71,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ledger_id: int
     checkpoint: str
     events: tuple[ProvenEvent, ...]
+    keys: tuple[ShownKey, ...] = ()
 
     def encoded(self) -> bytes:
         """The only way to write it: a proof written otherwise is refused, so that no bit of it can be changed."""
@@ -97,7 +110,15 @@ async def prove(
     if (tree.root(), end.digest) != (checkpoint.root, checkpoint.digest):
         raise LogContradicted(f"The first {checkpoint.position:,} events are not those that were signed")
     events = [ProvenEvent(**row, path=tuple(tree.path(row["position"] - 1))) for row in covered]
-    return Proof(ledger_id=ledger.ledger_id, checkpoint=note.decode(), events=tuple(events)), len(rows) - len(covered)
+    key_ids = sealed_key_ids((event.encoding, event.state) for event in events)
+    revealed = await reveal_keys(connection, ledger.ledger_id, key_ids)
+    proof = Proof(
+        ledger_id=ledger.ledger_id,
+        checkpoint=note.decode(),
+        events=tuple(events),
+        keys=tuple(ShownKey(key_id=name, key=secret) for name, secret in sorted(revealed.items()) if secret),
+    )
+    return proof, len(rows) - len(covered)
 
 
 def check_proof(data: bytes, key: VerifierKey) -> tuple[Proof, Checkpoint]:
@@ -109,7 +130,22 @@ def check_proof(data: bytes, key: VerifierKey) -> tuple[Proof, Checkpoint]:
     for event in proof.events:
         _check_event(proof, event, checkpoint)
     _check_order(proof.events)
+    _check_keys(proof)
     return proof, checkpoint
+
+
+def opened_body(proof: Proof, event: ProvenEvent) -> bytes | None:
+    """The body as it came in; None where it was erased. Raises EvidenceRefused for a key that does not open it."""
+    try:
+        if event.encoding not in SEALED:
+            return decode(event.encoding, event.state)
+        shown = next((one for one in proof.keys if one.key_id == event.state[:KEY_ID_BYTES]), None)
+        if shown is None:
+            return None
+        bound_to = proof.ledger_id.to_bytes(4) + event.event_id.bytes
+        return open_body(AESGCM(shown.key).decrypt, event.encoding, event.state, bound_to)
+    except (OperatorError, ValueError):
+        raise EvidenceRefused(f"the body at position {event.position:,} does not open with the key shown") from None
 
 
 def _read(data: bytes) -> Proof:
@@ -136,6 +172,15 @@ def _check_event(proof: Proof, event: ProvenEvent, checkpoint: Checkpoint) -> No
         raise EvidenceRefused(f"position {event.position:,} is beyond the checkpoint's {checkpoint.position:,} events")
     if root_of_path(leaf, event.position - 1, checkpoint.position, event.path) != checkpoint.root:
         raise EvidenceRefused(f"the event shown at position {event.position:,} is not the one that was signed")
+
+
+def _check_keys(proof: Proof) -> None:
+    """Each opens what it is shown for, and none is shown for nothing. Raises EvidenceRefused."""
+    for event in proof.events:
+        opened_body(proof, event)
+    used = sealed_key_ids((event.encoding, event.state) for event in proof.events)
+    if {one.key_id for one in proof.keys} - used or len(proof.keys) > len(used):
+        raise EvidenceRefused("the proof shows a key that none of its events was sealed under")
 
 
 def _check_order(events: Iterable[ProvenEvent]) -> None:

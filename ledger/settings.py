@@ -4,6 +4,7 @@ An empty value counts as absent. A secret may come from a file instead (`NAME_FI
 when it is refused. Every command imports this module, the quick ones too: nothing heavier than msgspec here.
 """
 
+import base64
 import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -22,9 +23,11 @@ LogFormat = Literal["console", "json"]
 LOG_LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final[tuple[LogFormat, ...]] = ("console", "json")
 PORT_MAX: Final = 65535
+DAYS_MAX: Final = 36_500
 FIRST_PRINTABLE_BYTE: Final = 0x20
 DELETE_BYTE: Final = 0x7F
 SECRET_FILE_BYTES_MAX: Final = 65_536
+SEALING_KEY_BYTES: Final = 32
 LOOPBACK_NETWORK: Final = IPv4Network("127.0.0.0/8")
 OUR_PREFIX: Final = "BOOKING_LEDGER_"
 
@@ -41,6 +44,8 @@ SECRET_NAMES: Final = (
     "CAL_COM_API_KEY",
     "INTERNAL_API_KEY",
     "CHECKPOINT_KEY",
+    "SEALING_KEY",
+    "KEYS_DATABASE_URL",
 )
 PLAIN_NAMES: Final = (
     "BOOKING_LEDGER_HOME",
@@ -52,6 +57,8 @@ PLAIN_NAMES: Final = (
     "CONFIRM_ON_ACCEPT",
     "CHECKPOINT_FOLDER",
     "CHECKPOINT_COMMAND",
+    "ERASURES_FOLDER",
+    "RETENTION_DAYS",
     "LOG_LEVEL",
     "LOG_FORMAT",
 )
@@ -111,6 +118,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where checkpoints go, a folder in it for each ledger; the last one there is what the next has to continue."""
     checkpoint_command: tuple[str, ...] = ()
     """A program and its arguments: takes each checkpoint on standard input."""
+    sealing_keys: tuple[Secret, ...] = ()
+    """Root keys of 32 bytes: the first wraps, all unwrap. Empty: one is made and kept in the database."""
+    keys_database_url: Secret | None = None
+    """None: keys of bodies live in the log's own database."""
+    erasures_folder: Path | None = None
+    """Where receipts of erasures go, on another volume than the database: read before a restored backup is served."""
+    retention_days: int | None = None
+    """Bookings that have been over for so many days are erased, with all who are in them. None: never."""
     log_level: LogLevel = "info"
     log_format: LogFormat = "console"
 
@@ -153,6 +168,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         checkpoint_key=_secret(environ, "CHECKPOINT_KEY"),
         checkpoint_folder=_folder(environ, "CHECKPOINT_FOLDER"),
         checkpoint_command=_command(environ, "CHECKPOINT_COMMAND"),
+        sealing_keys=_sealing_keys(environ),
+        keys_database_url=_keys_database_url(environ, database_url),
+        erasures_folder=_folder(environ, "ERASURES_FOLDER"),
+        retention_days=_days(environ, "RETENTION_DAYS"),
         log_level=_choice(environ, "LOG_LEVEL", LOG_LEVELS) or default.log_level,
         log_format=_choice(environ, "LOG_FORMAT", LOG_FORMATS) or default.log_format,
     )
@@ -219,6 +238,16 @@ def _port(environ: Mapping[str, str]) -> int | None:
     return int(value)
 
 
+def _days(environ: Mapping[str, str], name: str) -> int | None:
+    value = _plain(environ, name)
+    if value is None:
+        return None
+    is_number = value.isascii() and value.isdigit() and len(value) <= len(str(DAYS_MAX))
+    if not is_number or not 1 <= int(value) <= DAYS_MAX:
+        raise BadSetting(name, f"must be a whole number of days from 1 to {DAYS_MAX:,}, not {value!r}")
+    return int(value)
+
+
 def _url(environ: Mapping[str, str], name: str) -> str | None:
     """The URL without a slash at its end. One that carries a user or password is refused without being shown."""
     value = _plain(environ, name)
@@ -269,6 +298,35 @@ def _webhook_secrets(environ: Mapping[str, str]) -> tuple[Secret, ...]:
     given = [secret.reveal() for name in WEBHOOK_SECRET_NAMES if (secret := _secret(environ, name)) is not None]
     parts = [part.strip() for value in given for part in value.split(b",")]
     return tuple(Secret(part) for part in dict.fromkeys(parts) if part)
+
+
+def _sealing_keys(environ: Mapping[str, str]) -> tuple[Secret, ...]:
+    given = _secret(environ, "SEALING_KEY")
+    if given is None:
+        return ()
+    keys = [_sealing_key(word.strip()) for word in given.reveal_text().split(",")]
+    if None in keys:
+        raise BadSetting(
+            "SEALING_KEY",
+            f"must be keys of {SEALING_KEY_BYTES} bytes as base64 or hexadecimal digits, with commas between them (its "
+            "value is not shown; booking-ledger sealing new-key prints a key)",
+        )
+    return tuple(Secret(key) for key in dict.fromkeys(keys) if key is not None)
+
+
+def _sealing_key(word: str) -> bytes | None:
+    try:
+        key = bytes.fromhex(word) if len(word) == 2 * SEALING_KEY_BYTES else base64.b64decode(word, validate=True)
+    except ValueError:
+        return None
+    return key if len(key) == SEALING_KEY_BYTES else None
+
+
+def _keys_database_url(environ: Mapping[str, str], database_url: Secret | None) -> Secret | None:
+    url = _database_url(environ, "KEYS_DATABASE_URL")
+    if url is not None and url == database_url:
+        raise BadSetting("KEYS_DATABASE_URL", "must lead to another database than DATABASE_URL, or be left out")
+    return url
 
 
 def _secret(environ: Mapping[str, str], name: str) -> Secret | None:

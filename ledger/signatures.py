@@ -6,7 +6,7 @@ to whoever knows the secret; without it not even the owner of the database can m
 
 import hmac
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -18,20 +18,22 @@ from ledger.vocabulary import Position
 
 PAGE_EVENTS = 1_000
 
-Outcome = Literal["right", "mismatched", "without_signature", "unknown_secret"]
+Outcome = Literal["right", "mismatched", "without_signature", "unknown_secret", "erased"]
 
 
 class SignatureReport(msgspec.Struct, frozen=True, kw_only=True):
     """How many webhook events there are of each kind.
 
     `without_signature`: from before signatures were kept. `unknown_secret`: signed under one that is not configured any
-    more. Neither can be checked, so a number that grows without a cause is worth a look.
+    more. Neither can be checked, so a number that grows without a cause is worth a look. `erased`: their keys were
+    destroyed on purpose. A body that cannot be read although it should counts as mismatched.
     """
 
     right: int = 0
     mismatched: int = 0
     without_signature: int = 0
     unknown_secret: int = 0
+    erased: int = 0
     first_mismatched_position: Position | None = None
 
     @property
@@ -48,7 +50,7 @@ async def check_signatures(
 ) -> SignatureReport:
     """Every webhook event up to the present head has been held against the signature that came with it."""
     by_id = {secret_id(secret): secret for secret in secrets}
-    counts: dict[Outcome, int] = {"right": 0, "mismatched": 0, "without_signature": 0, "unknown_secret": 0}
+    counts: dict[Outcome, int] = dict.fromkeys(get_args(Outcome), 0)
     first_mismatched = None
     head = await read_head(connection, ledger.ledger_id)
     position = Position(0)
@@ -69,6 +71,10 @@ async def check_signatures(
 
 
 def _outcome(event: RecordedEvent, secrets: Mapping[str, bytes]) -> Outcome:
+    if event.is_erased:
+        return "erased"
+    if event.fault is not None:
+        return "mismatched"
     try:
         receipt = msgspec.json.decode(event.metadata, type=Receipt)
     except msgspec.MsgspecError:
@@ -78,4 +84,4 @@ def _outcome(event: RecordedEvent, secrets: Mapping[str, bytes]) -> Outcome:
     if receipt.secret_id not in secrets:
         return "unknown_secret"
     expected = sign(event.body, secrets[receipt.secret_id])
-    return "right" if hmac.compare_digest(expected.encode(), receipt.signature.encode()) else "mismatched"
+    return "right" if hmac.compare_digest(bytes.fromhex(expected), receipt.signature) else "mismatched"

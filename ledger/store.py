@@ -27,18 +27,33 @@ always a prefix of the log.
 """
 
 import hmac
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
 import msgspec
+from asyncpg.pgproto import pgproto
 
-from ledger.codec import Encoding, decode, encode
-from ledger.errors import VersionConflict
+from ledger.codec import SEALED, Encoding, decode
+from ledger.errors import BodyUnreadable, SealingKeyMissing, StoreUnavailable, VersionConflict
+from ledger.keyring import KEY_ID_BYTES, SEALED_BYTES_MIN, Keyring, Open, destroyed
 from ledger.postgres import Connection
+from ledger.sealing import (
+    Seal,
+    SealedBatch,
+    keep_apart,
+    keyring_of,
+    make_ready,
+    open_body,
+    open_keys,
+    seal_batch,
+    sealed_key_ids,
+)
 from ledger.sql import load_statements
 from ledger.vocabulary import LedgerId, Position, StreamId, StreamVersion
 
@@ -46,11 +61,23 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
 NOTIFY_CHANNEL = "ledger_events"
 EXPECTED_VERSION_SQLSTATE = "BL001"
+KEYS_DESTROYED = 0
+ROOT_KEY_RETIRED = -1
+"""In the place of an ordinal: nothing was appended, and the batch has to be sealed anew."""
+SEALINGS_MAX = 5
+STATE_COLUMN = 5
+ENCODING_COLUMN = 6
+KEY_LOST = "its key is nowhere, neither here nor marked as destroyed; KEYS_DATABASE_URL may be missing"
 
 _UUID_FIXED_BITS = 0xF000 << 64 | 0xC000 << 48
+_UUID_VERSION_4 = 0x4000 << 64 | 0x8000 << 48
 _UUID_VERSION_8 = 0x8000 << 64 | 0x8000 << 48
+# pgproto's is a uuid.UUID that is made and written in a fifth of the time.
 
 Source = Literal["webhook", "link", "reconcile", "command"]
+
+
+Row = asyncpg.Record | tuple[Any, ...]
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +89,29 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     def event_id(self, purpose: str, content: bytes) -> UUID:
         """The id of an event made of its content: the same words, the same id (UUID version 8, RFC 9562)."""
-        digest = hmac.digest(self.event_id_key, purpose.encode() + b"\x00" + content, "sha256")
-        number = int.from_bytes(digest[:16]) & ~_UUID_FIXED_BITS | _UUID_VERSION_8
-        return UUID(int=number)
+        digest = _keyed(self.event_id_key, purpose).copy()
+        digest.update(content)
+        number = int.from_bytes(digest.digest()[:16]) & ~_UUID_FIXED_BITS | _UUID_VERSION_8
+        return pgproto.UUID(number.to_bytes(16))
+
+
+def fresh_event_id() -> UUID:
+    """An id that no other event has (UUID version 4, RFC 9562)."""
+    number = int.from_bytes(os.urandom(16)) & ~_UUID_FIXED_BITS | _UUID_VERSION_4
+    return pgproto.UUID(number.to_bytes(16))
+
+
+@lru_cache
+def _keyed(event_id_key: bytes, purpose: str) -> hmac.HMAC:
+    """To be copied for each event: what is the same for all of them is done."""
+    return hmac.new(event_id_key, purpose.encode() + b"\x00", "sha256")
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event on its way into the log. `metadata` is JSON text; `expected_version` is that of the stream before it."""
+    """An event on its way into the log. `metadata` is JSON text; `expected_version` is that of the stream before it.
+
+    `seal`: under which key its body goes in (`ledger/sealing.py`).
+    """
 
     event_id: UUID
     stream_id: StreamId
@@ -78,6 +121,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     metadata: str = "{}"
     expected_version: int | None = None
+    seal: Seal = "stream"
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +133,11 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of the log, its body as it came in; `is_plain`: it lies in the log as it came in, too."""
+    """An event of the log, its body as it came in; `is_plain`: it lies in the log as it came in, too.
+
+    `is_erased`: the key of the body was destroyed on purpose. `fault`: why the body cannot be read although it should.
+    In both cases what is here for a body is empty.
+    """
 
     position: Position
     stream_id: StreamId
@@ -102,6 +150,8 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     metadata: str
     is_plain: bool = True
+    is_erased: bool = False
+    fault: str | None = None
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,36 +171,78 @@ async def read_ledgers(connection: Connection) -> Mapping[str, Ledger]:
     }
 
 
-async def append(connection: Connection, ledger_id: LedgerId, events: Sequence[NewEvent]) -> list[Placed]:
+Admit = Callable[[Connection, LedgerId, Sequence[NewEvent]], Awaitable[Sequence[NewEvent]]]
+
+
+async def append(
+    connection: Connection, ledger_id: LedgerId, events: Sequence[NewEvent], *, admit: Admit | None = None
+) -> list[Placed]:
     """All of `events` are in the log once this has returned, and were committed if no transaction was open before.
 
-    One answer for each, in order. Raises VersionConflict, and then nothing was appended.
+    One answer for each, in order. `admit` makes of the events those that may go in, as many and in the same order, and
+    is asked again when something was erased meanwhile (`ledger/tombstones.py`). Raises VersionConflict, and then
+    nothing was appended; StoreUnavailable where this process lacks the root key that is in use by now.
     """
+    keyring = keyring_of(connection)
+    keys = keyring.of(ledger_id)
+    for _ in range(SEALINGS_MAX):
+        if events and not keyring.is_ready:
+            await make_ready(connection, keyring)
+        erasures = keys.erasures
+        given = events if admit is None else await admit(connection, ledger_id, events)
+        sealed = seal_batch(keyring, ledger_id, given)
+        if keyring.apart is not None and sealed.keys and not await keep_apart(keyring, ledger_id, sealed.keys):
+            await _use_other_root_key(connection, keyring)
+            continue
+        rows = await _append_sealed(connection, ledger_id, given, sealed, erasures=erasures)
+        first = rows[0]["ordinal"] if rows else None
+        if first == KEYS_DESTROYED:
+            keys.heed(rows[0]["event_position"])
+        elif first == ROOT_KEY_RETIRED:
+            await _use_other_root_key(connection, keyring)
+        else:
+            return [Placed(position=at, stream_version=version, duplicate=known) for _, at, version, known in rows]
+    raise StoreUnavailable("keys are being destroyed faster than a batch is sealed")
+
+
+async def _append_sealed(
+    connection: Connection, ledger_id: LedgerId, events: Sequence[NewEvent], sealed: SealedBatch, *, erasures: int
+) -> list[asyncpg.Record]:
+    keyring = keyring_of(connection)
     expected = [event.expected_version for event in events]
-    encoded = [encode(event.body) for event in events]
+    wrapping = keyring.wrapping if keyring.apart is None and sealed.keys else None
     try:
-        rows = await connection.fetch(
+        rows: list[asyncpg.Record] = await connection.fetch(
             SQL["append_events"],
             ledger_id,
             [event.event_id for event in events],
             [event.stream_id for event in events],
             [event.topic for event in events],
-            [stored for _, stored in encoded],
-            [int(encoding) for encoding, _ in encoded],
+            sealed.states,
+            sealed.encodings,
             [event.occurred_at for event in events],
             [event.source for event in events],
             [event.metadata for event in events],
             expected if any(version is not None for version in expected) else None,
+            sealed.keys if wrapping else None,
+            wrapping.id if wrapping else None,
+            erasures,
         )
     except asyncpg.PostgresError as error:
         if error.sqlstate != EXPECTED_VERSION_SQLSTATE:
             raise
         wanted, actual, stream_id = (error.detail or "0 0 a stream").split(" ", 2)
         raise VersionConflict(stream_id, expected=int(wanted), actual=int(actual)) from error
-    return [
-        Placed(position=row["event_position"], stream_version=row["event_stream_version"], duplicate=row["duplicate"])
-        for row in rows
-    ]
+    return rows
+
+
+async def _use_other_root_key(connection: Connection, keyring: Keyring) -> None:
+    """The keyring is ready again. Raises StoreUnavailable: what comes in meanwhile is kept until a restart."""
+    keyring.forget()
+    try:
+        await make_ready(connection, keyring, is_retired=True)
+    except SealingKeyMissing as error:
+        raise StoreUnavailable(f"this process lacks root key {error.root_key}: restart it with SEALING_KEY") from error
 
 
 async def read_head(connection: Connection, ledger_id: LedgerId) -> Head:
@@ -163,7 +255,7 @@ async def read_log(
 ) -> list[RecordedEvent]:
     """What follows `after`, in order of position; fewer than `events_max` means the end was reached."""
     rows = await connection.fetch(SQL["read_log"], ledger_id, after, events_max)
-    return [_event(row) for row in rows]
+    return await open_events(connection, ledger_id, rows)
 
 
 async def read_streams(
@@ -171,7 +263,7 @@ async def read_streams(
 ) -> list[RecordedEvent]:
     """The events of these streams up to a position, stream by stream in order of version."""
     rows = await connection.fetch(SQL["read_streams"], ledger_id, stream_ids, up_to)
-    return [_event(row) for row in rows]
+    return await open_events(connection, ledger_id, rows)
 
 
 async def read_begun(
@@ -182,7 +274,7 @@ async def read_begun(
     A booking is there whole, in no order of its events; `metadata` is left out.
     """
     rows = await connection.fetch(SQL["read_begun"], ledger_id, after, until, up_to)
-    return [_event(row) for row in rows]
+    return await open_events(connection, ledger_id, rows)
 
 
 async def read_stream(connection: Connection, ledger_id: LedgerId, stream_id: StreamId) -> list[RecordedEvent]:
@@ -194,7 +286,8 @@ async def read_stream(connection: Connection, ledger_id: LedgerId, stream_id: St
 async def read_recorded(connection: Connection, ledger_id: LedgerId, event_id: UUID) -> RecordedEvent | None:
     """The event of this id; None where the log has none."""
     rows = await connection.fetch(SQL["read_event"], ledger_id, event_id)
-    return _event(rows[0]) if rows else None
+    events = await open_events(connection, ledger_id, rows)
+    return events[0] if events else None
 
 
 async def read_unattributed(
@@ -202,7 +295,7 @@ async def read_unattributed(
 ) -> list[RecordedEvent]:
     """Deliveries of these topics that name no booking, the latest first; fewer than `events_max` means the end."""
     rows = await connection.fetch(SQL["read_unattributed"], ledger_id, before, list(topics), events_max)
-    return [_event(row) for row in rows]
+    return await open_events(connection, ledger_id, rows)
 
 
 async def read_stream_version(
@@ -227,8 +320,18 @@ async def read_position_as_of(connection: Connection, ledger_id: LedgerId, momen
     return Position(known)
 
 
-def _event(row: asyncpg.Record) -> RecordedEvent:
-    """A row whose columns are, in this order, those of `read_log`."""
+async def open_events(connection: Connection, ledger_id: LedgerId, rows: Sequence[Row]) -> list[RecordedEvent]:
+    """The events of these rows, whose columns are, in this order, those of `read_log`.
+
+    An event whose body cannot be read says so in its `fault`. Raises SealingKeyMissing.
+    """
+    key_ids = sealed_key_ids((row[ENCODING_COLUMN], row[STATE_COLUMN]) for row in rows)
+    keys = await open_keys(connection, ledger_id, key_ids, erasures=rows[0][-1]) if key_ids else {}
+    place = ledger_id.to_bytes(4)
+    return [_event(row, keys, place) for row in rows]
+
+
+def _event(row: Row, keys: Mapping[bytes, Open], place: bytes) -> RecordedEvent:
     (
         position,
         stream_id,
@@ -241,17 +344,34 @@ def _event(row: asyncpg.Record) -> RecordedEvent:
         recorded_at,
         source,
         metadata,
+        _erasures,
     ) = row
+    body, is_erased, fault = b"", False, None
+    try:
+        if encoding in SEALED:
+            open_key = keys.get(state[:KEY_ID_BYTES])
+            if open_key is None:
+                fault = KEY_LOST if len(state) >= SEALED_BYTES_MIN else "it was cut short"
+            elif open_key is destroyed:
+                is_erased = True
+            else:
+                body = open_body(open_key, encoding, state, place + event_id.bytes)
+        else:
+            body = decode(encoding, state)
+    except BodyUnreadable as error:
+        fault = error.reason
     return RecordedEvent(
         position=position,
         stream_id=stream_id,
         stream_version=stream_version,
         event_id=event_id,
         topic=topic,
-        body=decode(encoding, state),
+        body=body,
         occurred_at=occurred_at,
         recorded_at=recorded_at,
         source=source,
         metadata=metadata,
         is_plain=encoding == Encoding.RAW,
+        is_erased=is_erased,
+        fault=fault,
     )

@@ -2,9 +2,11 @@
 
 -- name: append_events
 -- $1 ledger_id, $2 event_ids, $3 stream_ids, $4 topics, $5 states, $6 encodings, $7 occurred_at, $8 sources,
--- $9 metadata, $10 expected versions (null: no expectations at all, a null element: any)
+-- $9 metadata, $10 expected versions (null: no expectations at all, a null element: any), $11 the keys that the states are
+-- sealed under, $12 the root key that wraps them (both null: not kept here), $13 how often keys are known to have been
+-- destroyed
 SELECT ordinal, event_position, event_stream_version, duplicate
-FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 
 -- name: read_ledgers
 SELECT ledger_id, name, event_id_key
@@ -19,7 +21,9 @@ WHERE ledger_id = $1;
 
 -- name: read_log
 -- $1 ledger_id, $2 after this position, $3 at most so many
-SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
+SELECT
+    position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata,
+    (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM ledger.events
 WHERE ledger_id = $1 AND position > $2
 ORDER BY position
@@ -27,7 +31,9 @@ LIMIT $3;
 
 -- name: read_streams
 -- $1 ledger_id, $2 stream_ids, $3 up to this position
-SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
+SELECT
+    position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata,
+    (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM ledger.events
 WHERE ledger_id = $1 AND stream_id = ANY($2::text[]) AND position <= $3
 ORDER BY stream_id, stream_version;
@@ -37,7 +43,7 @@ ORDER BY stream_id, stream_version;
 -- $1 ledger_id, $2 after, $3 up to, $4 the position up to which bookings are wanted
 SELECT
     e.position, e.stream_id, e.stream_version, e.event_id, e.topic, e.state, e.encoding, e.occurred_at, e.recorded_at,
-    e.source, '' AS metadata
+    e.source, '' AS metadata, (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM ledger.events AS begun
 JOIN ledger.events AS e ON e.ledger_id = begun.ledger_id AND e.stream_id = begun.stream_id
 WHERE begun.ledger_id = $1
@@ -50,13 +56,17 @@ WHERE begun.ledger_id = $1
 
 -- name: read_event
 -- $1 ledger_id, $2 event_id
-SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
+SELECT
+    position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata,
+    (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM ledger.events
 WHERE ledger_id = $1 AND event_id = $2;
 
 -- name: read_unattributed
 -- Deliveries that name no booking, the latest first. $1 ledger_id, $2 before this position, $3 topics, $4 at most so many
-SELECT position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata
+SELECT
+    position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata,
+    (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
 FROM ledger.events
 WHERE ledger_id = $1 AND stream_id LIKE 'unattributed-%' AND position < $2 AND topic = ANY($3::text[])
 ORDER BY position DESC

@@ -39,11 +39,12 @@ def as_row(line: dict[str, Any]) -> dict[str, Any]:
     """A line of JSON as a row of Parquet has it."""
     text, encoded = line.pop("body", None), line.pop("body_base64", None)
     times = {name: datetime.fromisoformat(line[name]) for name in ("occurred_at", "recorded_at")}
-    return line | times | {"body": base64.b64decode(encoded) if text is None else text.encode()}
+    body = base64.b64decode(encoded) if text is None else text.encode()
+    return line | times | {"body": body, "erased": False}
 
 
 def test_an_empty_log_is_an_empty_file_of_the_same_columns(database: str, tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     assert run("events", "export", "--format", "parquet", "--output", str(path), DATABASE_URL=database).returncode == 0
     table = pyarrow.parquet.read_table(path)
-    assert (table.num_rows, table.column_names[0], table.column_names[-1]) == (0, "ledger", "body")
+    assert (table.num_rows, table.column_names[0], table.column_names[-1]) == (0, "ledger", "erased")

@@ -85,17 +85,16 @@ def stock(database: str) -> Iterator[PostgresApplicationRecorder]:
 
 
 def test_the_stock_recorder_reads_what_ours_reads(
-    ledger: LedgerThread, recorder: LedgerApplicationRecorder, stock: PostgresApplicationRecorder
+    recorder: LedgerApplicationRecorder, stock: PostgresApplicationRecorder
 ) -> None:
     assert (stock.max_notification_id(), stock.select_notifications(None, 10)) == (None, [])
     name = str(uuid4())
     recorder.insert_events(stored(name, 1, 2, topic="shop:Opened", state=os.urandom(3_000)))
-    file_webhooks(ledger, CREATED, CANCELLED)
     recorder.insert_events(stored("customer-1", *range(1, 30)))
-    assert stock.max_notification_id() == recorder.max_notification_id() == 33
+    assert stock.max_notification_id() == recorder.max_notification_id() == 31
     for question in QUESTIONS:
         assert told_by(stock.select_notifications(**question)) == told_by(recorder.select_notifications(**question))
-    for originator_id in (name, "booking-uidA", "customer-1", "nobody"):
+    for originator_id in (name, "customer-1", "nobody"):
         for bounds in BOUNDS:
             assert told_by(stock.select_events(originator_id, **bounds)) == told_by(
                 recorder.select_events(originator_id, **bounds)
@@ -112,17 +111,14 @@ def test_a_stock_application_follows_the_log_through_the_view(
 ) -> None:
     file_webhooks(ledger, CREATED, CANCELLED)
     recorder.insert_events(stored(str(uuid4()), 1))
+    topics = ["shop:Sold"]
 
     class Stored(Application[str]):
         """Its table's name is `stored_events`."""
 
     with Stored(env={"PERSISTENCE_MODULE": "eventsourcing.postgres", **postgres_settings(database)}) as app:
-        section = app.notification_log["1,10"]
-    assert [(item.id, item.topic) for item in section.items] == [
-        (1, "calcom.booking_created"),
-        (2, "calcom.booking_cancelled"),
-        (3, "shop:Sold"),
-    ]
+        found = app.notification_log.select(1, 10, topics=topics)
+    assert [(item.id, item.topic) for item in found] == [(3, "shop:Sold")]
 
 
 def test_a_setting_says_which_ledgers_log_the_view_shows(
@@ -161,23 +157,15 @@ def test_the_stock_recorder_cannot_save_through_the_view(
     assert recorder.max_notification_id() is None
 
 
-def test_a_body_that_sql_cannot_read_is_refused_and_not_given_as_it_lies(
-    ledger: LedgerThread, stock: PostgresApplicationRecorder
+def test_a_sealed_body_is_refused_and_not_given_as_it_lies(
+    ledger: LedgerThread, recorder: LedgerApplicationRecorder, stock: PostgresApplicationRecorder
 ) -> None:
+    recorder.insert_events(stored("customer-1", 1))
     file_webhooks(ledger, CREATED)
-    run(
-        ledger,
-        """
-        INSERT INTO ledger.events
-        SELECT
-            ledger_id, position + 1, stream_id, stream_version + 1, gen_random_uuid(), topic, state, 1, occurred_at,
-            recorded_at, source, metadata, digest
-        FROM ledger.events
-        """,
-    )
     assert [found.id for found in stock.select_notifications(None, 1)] == [1]
-    with pytest.raises(PersistenceError, match="encoding 1, which SQL cannot read"):
+    with pytest.raises(PersistenceError, match="encoding 3, which SQL cannot read"):
         stock.select_notifications(None, 2)
+    assert recorder.select_notifications(None, 2)[1].state == CREATED
 
 
 # Plans

@@ -12,10 +12,11 @@ import pytest_asyncio
 from ledger.calcom.envelope import booking_stream
 from ledger.errors import EvidenceRefused, LogContradicted
 from ledger.notes import SigningKey, VerifierKey
-from ledger.proofs import Proof, check_proof, prove
+from ledger.proofs import Proof, check_proof, opened_body, prove
 from ledger.publishing import sign_log
+from ledger.sealing import destroy_keys, read_key_ids
 from ledger.store import append
-from tests.builders import MAIN, NOON, add_ledger, deliver, main_ledger, minutes, new_event, webhook
+from tests.builders import MAIN, NOON, add_ledger, deliver, main_ledger, minutes, new_event, webhook, whole_log
 from tests.serving import run
 from tests.tampering import rewrite, with_triggers_off
 
@@ -70,6 +71,29 @@ async def test_a_proof_holds_every_event_of_the_chain_as_it_lies_in_the_log(resc
     for event, row in zip(found.events, rows, strict=True):
         shown = {name: value for name, value in msgspec.structs.asdict(event).items() if name != "path"}
         assert shown == {name: row[name] for name in shown}
+
+
+async def test_a_proof_opens_the_bodies_of_its_booking_and_no_others(rescheduled: asyncpg.Connection) -> None:
+    note = await note_of(rescheduled)
+    proof, _ = await proved(rescheduled, note)
+    bodies = [opened_body(proof, event) for event in proof.events]
+    assert bodies == [event.body for event in await whole_log(rescheduled) if event.stream_id in STREAMS]
+    assert {one.key_id for one in proof.keys} == {event.state[:16] for event in proof.events}
+    other = msgspec.structs.replace(proof.keys[0], key=bytes(32))
+    swapped = msgspec.structs.replace(proof, keys=(other, *proof.keys[1:]))
+    assert "does not open with the key shown" in refusal(swapped)
+    more = msgspec.structs.replace(proof, keys=(*proof.keys, msgspec.structs.replace(other, key_id=bytes(16))))
+    assert "none of its events was sealed under" in refusal(more)
+
+
+async def test_a_proof_of_a_booking_that_was_erased_still_holds(rescheduled: asyncpg.Connection) -> None:
+    note = await note_of(rescheduled)
+    before, _ = await proved(rescheduled, note)
+    await destroy_keys(rescheduled, MAIN, await read_key_ids(rescheduled, MAIN, STREAMS))
+    after, _ = await proved(rescheduled, note)
+    found, _ = check_proof(after.encoded(), KEY.verifier)
+    assert (found.events, found.keys) == (before.events, ())
+    assert [opened_body(found, event) for event in found.events] == [None] * 4
 
 
 async def test_an_old_proof_stays_right_while_the_log_grows(rescheduled: asyncpg.Connection) -> None:
@@ -199,6 +223,7 @@ async def test_a_proof_is_made_with_the_database_and_checked_without(
     assert (document["ok"], document["checkpoint"]["position"]) == (True, 124)
     assert [event["position"] for event in document["events"]] == [41, 82, 83, 84]
     assert "state" not in document["events"][0]
+    assert "Bürste" in document["events"][0]["body"]
     file.write_bytes(file.read_bytes().replace(b'"position": 41', b'"position": 42'))
     refused = run("verify-proof", str(file), *public)
     assert (refused.returncode, refused.stderr) == (1, "")

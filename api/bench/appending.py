@@ -82,7 +82,7 @@ async def _ours(dsn: str, bodies: Sequence[bytes], seconds: float) -> Sample:
             ledger_id = (await read_ledgers(connection))[MAIN_LEDGER_NAME].ledger_id
         given = itertools.cycle(bodies)
         now, secret = datetime.now(UTC), SECRET.encode()
-        signature = sign(bodies[0], secret)  # nobody checks it here, but it has its length
+        signature = bytes.fromhex(sign(bodies[0], secret))  # nobody checks it here, but it has its length
         receipt = Receipt(received_at=now, signature=signature, secret_id=secret_id(secret))
         metadata = msgspec.json.encode(receipt).decode()
 

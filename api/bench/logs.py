@@ -84,7 +84,10 @@ async def _append(connection: object, ledger: Ledger, bodies: list[bytes]) -> in
     now, secret = datetime.now(UTC), SECRET.encode()
     receipts = [
         Receipt(
-            received_at=now, version=FIRST_WEBHOOK_VERSION, signature=sign(body, secret), secret_id=secret_id(secret)
+            received_at=now,
+            version=FIRST_WEBHOOK_VERSION,
+            signature=bytes.fromhex(sign(body, secret)),
+            secret_id=secret_id(secret),
         )
         for body in bodies
     ]

@@ -15,7 +15,7 @@ from ledger.vocabulary import MAIN_LEDGER_NAME, Position
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
-OURS = "ours: ledger.events, all columns and indexes"
+OURS = "ours: ledger.events and its keys, all columns and indexes"
 BODY = "the body alone, as it came"
 AS_JSONB = "jsonb and a key, as PostgreSQL stores it"
 AS_BYTEA = "bytea and a key, as PostgreSQL stores it"

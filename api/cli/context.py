@@ -55,7 +55,7 @@ def with_connection(work: Callable[["Connection", Settings], Awaitable[Result]])
 async def _connected(
     dsn: str, settings: Settings, work: Callable[["Connection", Settings], Awaitable[Result]]
 ) -> Result:
-    async with checked_connection(dsn) as connection:
+    async with checked_connection(dsn, settings) as connection:
         return await work(connection, settings)
 
 
@@ -73,26 +73,44 @@ async def _appending(
     dsn: str, settings: Settings, work: Callable[["asyncpg.Pool", "Appender"], Awaitable[Result]]
 ) -> Result:
     from ledger.appender import Appender
-    from ledger.postgres import open_pool
 
-    behind_pooler = settings.database_direct_url is not None
-    pool = await open_pool(dsn, connections_max=COMMAND_CONNECTIONS_MAX, behind_pooler=behind_pooler)
-    async with pool, Appender(pool).running() as appender:
+    async with command_pool(dsn, settings) as pool, Appender(pool).running() as appender:
         return await work(pool, appender)
 
 
 @contextlib.asynccontextmanager
-async def checked_connection(dsn: str) -> AsyncIterator["Connection"]:
-    """A connection for as long as the block lasts. Raises ServerUnreachable, SchemaUnknown."""
+async def command_pool(dsn: str, settings: Settings) -> AsyncIterator["asyncpg.Pool"]:
+    """A pool for as long as the block lasts, which opens and seals bodies as the settings say."""
+    from ledger.postgres import open_pool
+    from ledger.sealing import opened_keyring, sealing_of
+
+    behind_pooler = settings.database_direct_url is not None
+    async with (
+        opened_keyring(sealing_of(settings)) as keyring,
+        await open_pool(
+            dsn, connections_max=COMMAND_CONNECTIONS_MAX, behind_pooler=behind_pooler, keyring=keyring
+        ) as pool,
+    ):
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def checked_connection(dsn: str, settings: Settings | None = None) -> AsyncIterator["Connection"]:
+    """A connection for as long as the block lasts, which opens bodies as the settings say (None: the environment's).
+
+    Raises ServerUnreachable, SchemaUnknown.
+    """
     from ledger.migrate import refuse_unknown_schema
     from ledger.postgres import connect
+    from ledger.sealing import opened_keyring, sealing_of
 
-    connection = await connect(dsn)
-    try:
-        await refuse_unknown_schema(connection)
-        yield connection
-    finally:
-        await connection.close()
+    async with opened_keyring(sealing_of(settings or read_settings())) as keyring:
+        connection = await connect(dsn, keyring=keyring)
+        try:
+            await refuse_unknown_schema(connection)
+            yield connection
+        finally:
+            await connection.close()
 
 
 @contextlib.contextmanager

@@ -29,7 +29,8 @@ def events() -> None:
     """The log itself, event by event, as JSON lines.
 
     Each line holds ledger, position, stream_id, stream_version, event_id, topic, occurred_at, recorded_at, source and
-    body: the delivery as it came in, as text, or as body_base64 where it is not UTF-8.
+    body: the delivery as it came in, as text, or as body_base64 where it is not UTF-8. Where it was erased, body is
+    null and erased is true; where it cannot be read although it should, fault says why.
     """
 
 
@@ -43,7 +44,7 @@ def events() -> None:
     type=click.Choice(["jsonl", "parquet"]),
     default="jsonl",
     show_default=True,
-    help="Parquet has the same columns, `body` as bytes; it needs the extra `export`.",
+    help="Parquet has the same columns, `body` as bytes, `erased` in every row; it needs the extra `export`.",
 )
 def export(*, ledger_name: str, after: int, output: IO[bytes], as_format: str) -> None:
     """Everything up to the present end of the log."""
@@ -134,6 +135,10 @@ def _line(ledger: "Ledger", event: "RecordedEvent") -> dict[str, Any]:
         "recorded_at": event.recorded_at,
         "source": event.source,
     }
+    if event.is_erased:
+        return told | {"body": None, "erased": True}
+    if event.fault is not None:
+        return told | {"body": None, "fault": event.fault}
     try:
         return told | {"body": event.body.decode()}
     except UnicodeDecodeError:

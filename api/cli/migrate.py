@@ -5,6 +5,7 @@ import asyncio
 import click
 
 from api.cli.context import json_option, print_json, read_settings
+from ledger.settings import Settings
 
 
 @click.command()
@@ -21,10 +22,17 @@ def migrate(*, as_json: bool) -> None:
     with database(settings) as dsn:
         direct = settings.database_direct_url
         applied = asyncio.run(_migrate(direct.reveal_text() if direct else dsn))
+        applied += asyncio.run(_migrate_keys(settings))
     if as_json:
         print_json({"applied": applied})
     else:
         click.echo("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
+
+
+async def _migrate_keys(settings: Settings) -> list[str]:
+    from ledger.sealing import migrate_keys, sealing_of
+
+    return [f"keys/{name}" for name in await migrate_keys(sealing_of(settings))]
 
 
 async def _migrate(dsn: str) -> list[str]:

@@ -110,12 +110,13 @@ async def _rebuild(dsn: str, settings: Settings, name: str, draw: "Callable[[int
     """Drive the rebuild that is under way, or a new one; where another drives it already, follow it."""
     from api.cli.context import checked_connection
     from ledger.errors import RebuildUnderWay
-    from projections.rebuild import WheelLost, begin_rebuild, drive_rebuild, read_progress
+    from ledger.sealing import sealing_of
+    from projections.rebuild import Rebuild, WheelLost, begin_rebuild, find_projection, read_progress
 
     async def tell(progress: "Progress") -> None:
         draw(progress.events_done, progress.events_total)
 
-    async with checked_connection(dsn) as connection:
+    async with checked_connection(dsn, settings) as connection:
         try:
             await begin_rebuild(connection, name)
         except RebuildUnderWay as under_way:
@@ -126,9 +127,14 @@ async def _rebuild(dsn: str, settings: Settings, name: str, draw: "Callable[[int
             if progress.state != "building":
                 return progress
             try:
-                await drive_rebuild(
-                    dsn, name, progress.generation, confirm_on_accept=settings.confirm_on_accept, tell=tell
+                rebuild = Rebuild(
+                    dsn,
+                    find_projection(name),
+                    progress.generation,
+                    confirm_on_accept=settings.confirm_on_accept,
+                    sealing=sealing_of(settings),
                 )
+                await rebuild.drive(tell)
             except WheelLost:
                 await asyncio.sleep(FOLLOW_EVERY_SECONDS)
 
@@ -217,14 +223,13 @@ def retry(*, name: str, positions: tuple[int, ...], ledger_name: str, as_json: b
 
 
 async def _retry(dsn: str, settings: Settings, name: str, positions: tuple[int, ...], ledger_name: str) -> "Retried":
-    from api.cli.context import checked_connection
-    from ledger.postgres import open_pool
+    from api.cli.context import checked_connection, command_pool
     from projections.parked import retry_parked
     from projections.rebuild import find_projection
 
-    async with checked_connection(dsn) as connection:
+    async with checked_connection(dsn, settings) as connection:
         ledger = await find_ledger(connection, ledger_name)
-    async with await open_pool(dsn, connections_max=2) as pool:
+    async with command_pool(dsn, settings) as pool:
         return await retry_parked(
             pool,
             ledger,

@@ -34,7 +34,7 @@ def proof(*, name: str, checkpoint: Path | None, public_key: str | None, output:
     """Prove to others what the log held of a booking, through all its reschedules.
 
     The file holds every event of the booking that the checkpoint covers, bodies included, and what it takes to check
-    it with `verify-proof` and the public key alone.
+    it with `verify-proof` and the public key alone. Whoever has the file can read the booking's bodies, and no others.
     """
 
     async def work(connection: "Connection", settings: Settings) -> "tuple[Proof, int]":
@@ -79,7 +79,7 @@ def verify_proof(*, file: IO[bytes], public_key: str | None, as_json: bool) -> N
         sys.exit(1)
     if as_json:
         told = {"origin": checkpoint.origin, "position": checkpoint.position, "signed_at": checkpoint.signed_at}
-        events = [_outline(event) for event in found.events]
+        events = [_outline(found, event) for event in found.events]
         print_json({"ok": True, "reason": None, "key": str(key), "checkpoint": told, "events": events})
         return
     _tell(found, checkpoint, key.name)
@@ -87,6 +87,8 @@ def verify_proof(*, file: IO[bytes], public_key: str | None, as_json: bool) -> N
 
 def _tell(found: "Proof", checkpoint: "Checkpoint", signer: str) -> None:
     """What is proved; names of streams and topics come from senders, so nothing of theirs reaches the terminal raw."""
+    from ledger.proofs import opened_body
+
     click.echo(
         f"Proved: these {len(found.events):,} events were among the first {checkpoint.position:,} of "
         f"{checkpoint.origin} when {signer} signed them, at {checkpoint.signed_at:%Y-%m-%d %H:%M:%S} UTC."
@@ -96,14 +98,24 @@ def _tell(found: "Proof", checkpoint: "Checkpoint", signer: str) -> None:
             f"  {event.position:>10,}  {event.recorded_at:%Y-%m-%d %H:%M:%S}  "
             f"{_printable(event.topic)}  {_printable(event.stream_id)} {event.stream_version}"
         )
+    erased = sum(opened_body(found, event) is None for event in found.events)
+    if erased:
+        click.echo(f"The bodies of {erased:,} of them were erased; that they were there is proved all the same.")
     click.echo("None of these streams had another event before the last one shown; later ones may exist.")
 
 
-def _outline(event: "ProvenEvent") -> dict[str, object]:
-    """The event without its body."""
+def _outline(found: "Proof", event: "ProvenEvent") -> dict[str, object]:
+    """The event with its body opened: as text, in base64 where it is not UTF-8, null where it was erased."""
     import msgspec
 
-    return {name: value for name, value in msgspec.structs.asdict(event).items() if name not in ("state", "path")}
+    from ledger.proofs import opened_body
+
+    told = {name: value for name, value in msgspec.structs.asdict(event).items() if name not in ("state", "path")}
+    body = opened_body(found, event)
+    try:
+        return told | {"body": None if body is None else body.decode()}
+    except UnicodeDecodeError:
+        return told | {"body_base64": body}
 
 
 def _printable(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from api.cli.context import read_settings
+from api.cli.doctor_sealing import sealing_line
 from ledger.errors import AddressTaken, BadSetting, ServerUnreachable
 from ledger.settings import Secret, Settings
 
@@ -110,14 +111,17 @@ def run_server(
     """
     import uvicorn
 
-    from api.connections import BoundedProtocol, room_for_connections
+    from api.connections import room_for_connections
+    from api.short_way import DeliveryProtocol
+    from api.webhooks import short_way
 
-    BoundedProtocol.connections_max = room_for_connections()
+    DeliveryProtocol.connections_max = room_for_connections()
+    DeliveryProtocol.short_way = short_way(app)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what senders do wrong is told by us, and not at length
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=BoundedProtocol,
+        http=DeliveryProtocol,
         ws="none",
         lifespan="on",
         backlog=BACKLOG_CONNECTIONS,
@@ -155,6 +159,7 @@ def print_banner(settings: Settings, made_up_key: Secret | None) -> None:
     click.echo(f"Booking Ledger on {address}, database: {where}")
     click.echo(f"  Cal.com webhook URL   {settings.public_url or address}/api/webhooks/cal-com")
     click.echo(f"  bookings              {address}/api/bookings")
+    click.echo(sealing_line(settings))
     if made_up_key is not None:
         click.echo(f"  key for this run      {made_up_key.reveal_text()}   (Authorization: Bearer …)")
     if not settings.webhook_secrets:

@@ -129,7 +129,7 @@ def _with_database(work: "Callable[[str, Connection, Settings], Awaitable[Told]]
     settings = read_settings()
 
     async def connected(dsn: str) -> Told:
-        async with checked_connection(dsn) as connection:
+        async with checked_connection(dsn, settings) as connection:
             return await work(dsn, connection, settings)
 
     with database(settings) as dsn:
@@ -215,7 +215,8 @@ def _lines(told: Told) -> Iterator[str]:
         found = told.signatures
         yield (
             f"Signatures: {found.right:,} right, {found.mismatched:,} wrong, "
-            f"{found.without_signature:,} not kept, {found.unknown_secret:,} under a secret that is not configured."
+            f"{found.without_signature:,} not kept, {found.unknown_secret:,} under a secret that is not configured, "
+            f"{found.erased:,} of bodies that were erased."
         )
         if found.first_mismatched_position is not None:
             yield f"The first wrong one is at position {found.first_mismatched_position:,}."

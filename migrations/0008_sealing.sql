@@ -1,0 +1,337 @@
+-- Sealing: bodies lie in the log encrypted, so that what is known of a person can be taken out of a log of which not
+-- one row may change: by destroying the key (ledger/sealing.py).
+--
+-- ledger.root_keys   the keys that wrap all others. `secret` is null where the key itself is kept outside, in the
+--                    setting SEALING_KEY; at most one has its secret here, for who has set none. A retired one wraps
+--                    nothing new.
+-- ledger.body_keys   the key of each booking's bodies, wrapped by a root key. Null: destroyed on purpose. The row stays
+--                    and cannot be filled again, so that a body which nobody may open any more is told apart from one
+--                    whose key was lost.
+-- ledger.ledgers     `erasures` counts the times that keys were destroyed. Whoever keeps opened keys in memory compares
+--                    it whenever events are read or appended, and forgets them all when it has moved.
+--
+-- With KEYS_DATABASE_URL the first two live in that database (migrations/keys/), and only the count here.
+--
+-- The read model webhook_logs, which showed bodies out of the log, has copies of those that are sealed: in `body`, as
+-- they came, since making `jsonb` of all of them would cost more than appending them; it is made where somebody asks.
+
+-- migrate:up
+
+CREATE TABLE ledger.root_keys (
+    root_key text NOT NULL,
+    secret bytea,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    retired_at timestamptz,
+    CONSTRAINT root_keys_pkey PRIMARY KEY (root_key),
+    CONSTRAINT root_keys_is_an_id CHECK (root_key ~ '^[0-9a-f]{8}$'),
+    CONSTRAINT root_keys_secret_length CHECK (octet_length(secret) = 32)
+);
+
+CREATE UNIQUE INDEX root_keys_one_secret ON ledger.root_keys ((true)) WHERE secret IS NOT NULL;
+
+CREATE TABLE ledger.body_keys (
+    ledger_id int NOT NULL,
+    key_id uuid NOT NULL,
+    wrapped bytea,
+    root_key text,
+    CONSTRAINT body_keys_pkey PRIMARY KEY (ledger_id, key_id),
+    CONSTRAINT body_keys_wrapped_length CHECK (octet_length(wrapped) = 60),
+    CONSTRAINT body_keys_wrapped_by_one CHECK (wrapped IS NULL OR root_key IS NOT NULL)
+);
+
+ALTER TABLE ledger.body_keys ALTER COLUMN wrapped SET STORAGE PLAIN;
+
+-- Retires every root key but one. Takes all heads' locks: who appends looks whether its root key is retired under one of
+-- them, so nothing is wrapped by these from here on, and what was wrapped before can be seen by who wraps it anew.
+CREATE FUNCTION ledger.retire_root_keys(kept text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM ledger.ledgers ORDER BY ledger_id FOR UPDATE;
+    UPDATE ledger.root_keys SET retired_at = clock_timestamp() WHERE root_key <> kept AND retired_at IS NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION ledger.retire_root_keys FROM PUBLIC;
+
+CREATE FUNCTION ledger.refuse_key_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'key % was destroyed and stays so', OLD.key_id
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE TRIGGER body_keys_destroyed_for_good
+    BEFORE UPDATE ON ledger.body_keys
+    FOR EACH ROW WHEN (OLD.wrapped IS NULL)
+    EXECUTE FUNCTION ledger.refuse_key_change();
+
+-- For keys that have moved to a database of their own, destroyed ones included.
+CREATE FUNCTION ledger.forget_keys(of_ledger int, key_ids uuid[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    DELETE FROM ledger.body_keys WHERE ledger_id = of_ledger AND key_id = ANY (key_ids);
+END;
+
+REVOKE ALL ON FUNCTION ledger.forget_keys FROM PUBLIC;
+
+ALTER TABLE ledger.ledgers
+    ADD COLUMN erasures bigint NOT NULL DEFAULT 0,
+    ADD CONSTRAINT ledgers_erasures_not_negative CHECK (erasures >= 0);
+
+-- Destroys keys and tells everybody who keeps some in memory. Takes the head's lock: no batch sealed under one of them
+-- can slip in after this, since appending compares the count under the same lock. Without keys it only tells.
+CREATE FUNCTION ledger.destroy_keys(of_ledger int, key_ids uuid[]) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    destroyed bigint;
+BEGIN
+    UPDATE ledger.ledgers SET erasures = erasures + 1 WHERE ledger_id = of_ledger;
+    UPDATE ledger.body_keys SET wrapped = NULL, root_key = NULL
+    WHERE ledger_id = of_ledger AND key_id = ANY (key_ids) AND wrapped IS NOT NULL;
+    GET DIAGNOSTICS destroyed = ROW_COUNT;
+    RETURN destroyed;
+END
+$$;
+
+REVOKE ALL ON FUNCTION ledger.destroy_keys FROM PUBLIC;
+
+COMMENT ON FUNCTION ledger.destroy_keys IS 'Bodies sealed under these keys cannot be opened any more; the chain still holds.';
+
+-- ledger.append_events of migration 0001, which now keeps the batch's keys as well.
+--
+-- `body_keys` are those that the states are sealed under, each the 16 bytes of its id and then the wrapped key, or
+-- nothing where it was thrown away at once; null where keys live in a database of their own. They are kept whether or
+-- not they are new, so that no event is ever without its key. Only what an appended event uses is kept: a repeat, of
+-- which nothing is appended, leaves no key behind.
+--
+-- Where keys were destroyed since the caller last looked, nothing is appended, and the one row of the answer has the
+-- ordinal 0 and the count as its position: seal again, and call again, in the same transaction if need be. So too with
+-- the ordinal -1 where the root key is retired or unknown, so that nothing is ever sealed that could not be opened.
+DROP FUNCTION ledger.append_events(
+    int, uuid[], text[], text[], bytea[], smallint[], timestamptz[], text[], text[], int[]
+);
+
+CREATE FUNCTION ledger.append_events(
+    into_ledger int,
+    event_ids uuid[],
+    stream_ids text[],
+    topics text[],
+    states bytea[],
+    encodings smallint[],
+    occurred_ats timestamptz[],
+    sources text[],
+    metadatas text[],
+    expected_versions int[],
+    body_keys bytea[],
+    wrapped_by text,
+    known_erasures bigint
+) RETURNS TABLE (ordinal int, event_position bigint, event_stream_version int, duplicate boolean)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = 'force_generic_plan'
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET enable_material = off
+SET enable_bitmapscan = off
+AS $$
+DECLARE
+    head record;
+    moment timestamptz;
+    wrong record;
+    fresh int[];
+    versions int[];
+    links bytea[];
+    running bytea;
+    digests bytea[] := '{}';
+    link bytea;
+BEGIN
+    SELECT ledgers.position, ledgers.digest, ledgers.recorded_at, ledgers.erasures INTO STRICT head
+    FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
+    IF head.erasures <> known_erasures THEN
+        RETURN QUERY SELECT 0, head.erasures, 0, false;
+        RETURN;
+    END IF;
+    IF wrapped_by IS NOT NULL AND NOT EXISTS (
+        SELECT FROM ledger.root_keys AS live WHERE live.root_key = wrapped_by AND live.retired_at IS NULL
+    ) THEN
+        RETURN QUERY SELECT -1, 0::bigint, 0, false;
+        RETURN;
+    END IF;
+    moment := greatest(clock_timestamp(), head.recorded_at);
+
+    -- What is new, by its place in the batch: ids that are in the log, or came earlier in the batch, are left out.
+    fresh := ARRAY(
+        SELECT min(given.at)::int
+        FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+        WHERE NOT EXISTS (
+            SELECT FROM ledger.events AS known
+            WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+        )
+        GROUP BY given.event_id
+        ORDER BY min(given.at)
+    );
+
+    -- The version each new event gets, aligned with `fresh`.
+    versions := ARRAY(
+        SELECT
+            coalesce(
+                (
+                    SELECT e.stream_version FROM ledger.events AS e
+                    WHERE e.ledger_id = into_ledger AND e.stream_id = placed.stream_id
+                    ORDER BY e.stream_version DESC
+                    LIMIT 1
+                ),
+                0
+            ) + placed.step::int
+        FROM (
+            SELECT
+                stream_ids[new.at] AS stream_id,
+                new.place,
+                row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.place) AS step
+            FROM unnest(fresh) WITH ORDINALITY AS new (at, place)
+        ) AS placed
+        ORDER BY placed.place
+    );
+
+    IF expected_versions IS NOT NULL THEN
+        SELECT stream_ids[new.at] AS stream_id, expected_versions[new.at] AS expected, new.version - 1 AS actual
+        INTO wrong
+        FROM unnest(fresh, versions) WITH ORDINALITY AS new (at, version, place)
+        WHERE expected_versions[new.at] <> new.version - 1
+        ORDER BY new.place
+        LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
+                USING ERRCODE = 'BL001', DETAIL = concat_ws(' ', wrong.expected, wrong.actual, wrong.stream_id);
+        END IF;
+    END IF;
+
+    IF cardinality(fresh) > 0 THEN
+        IF cardinality(fresh) < cardinality(event_ids) THEN
+            SELECT
+                array_agg(given.stream_id ORDER BY given.at), array_agg(given.topic ORDER BY given.at),
+                array_agg(given.state ORDER BY given.at), array_agg(given.encoding ORDER BY given.at),
+                array_agg(given.occurred_at ORDER BY given.at), array_agg(given.source ORDER BY given.at),
+                array_agg(given.metadata ORDER BY given.at)
+            INTO stream_ids, topics, states, encodings, occurred_ats, sources, metadatas
+            FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
+                WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, at)
+            WHERE given.at = ANY(fresh);
+            body_keys := ARRAY(
+                SELECT given.body_key
+                FROM unnest(body_keys) AS given (body_key)
+                WHERE substring(given.body_key FROM 1 FOR 16) IN (
+                    SELECT substring(used.state FROM 1 FOR 16) FROM unnest(states) AS used (state)
+                )
+            );
+        END IF;
+
+        IF cardinality(body_keys) > 0 THEN
+            INSERT INTO ledger.body_keys AS known (ledger_id, key_id, wrapped, root_key)
+            SELECT
+                into_ledger, encode(substring(used.body_key FROM 1 FOR 16), 'hex')::uuid,
+                nullif(substring(used.body_key FROM 17), ''),
+                CASE WHEN octet_length(used.body_key) > 16 THEN wrapped_by END
+            FROM unnest(body_keys) AS used (body_key)
+            ON CONFLICT ON CONSTRAINT body_keys_pkey DO NOTHING;
+        END IF;
+
+        links := ARRAY(
+            SELECT
+                '\x01'::bytea || int4send(into_ledger) || int8send(head.position + new.place)
+                    || int4send(new.version) || int2send(new.encoding)
+                    || timestamptz_send(new.occurred_at) || timestamptz_send(moment)
+                    || uuid_send(event_ids[new.at]) || ledger.sized(new.stream_id) || ledger.sized(new.topic)
+                    || ledger.sized(new.source) || ledger.sized(new.metadata) || sha256(new.state)
+            FROM unnest(fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
+                WITH ORDINALITY
+                AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, place)
+        );
+        running := head.digest;
+        FOREACH link IN ARRAY links LOOP
+            running := sha256(running || link);
+            digests := array_append(digests, running);
+        END LOOP;
+
+        INSERT INTO ledger.events (
+            ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding,
+            occurred_at, recorded_at, source, metadata, digest
+        )
+        SELECT
+            into_ledger, head.position + new.place, new.stream_id, new.version, event_ids[new.at], new.topic,
+            new.state, new.encoding, new.occurred_at, moment, new.source, new.metadata, new.digest
+        FROM unnest(
+            fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, digests
+        ) WITH ORDINALITY
+            AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, digest, place);
+
+        UPDATE ledger.ledgers
+        SET position = head.position + cardinality(fresh), recorded_at = moment, digest = running
+        WHERE ledgers.ledger_id = into_ledger;
+        PERFORM pg_notify('ledger_events', into_ledger::text);
+    END IF;
+
+    IF cardinality(fresh) = cardinality(event_ids) THEN
+        RETURN QUERY
+            SELECT new.at, head.position + new.place, new.version, false
+            FROM unnest(fresh, versions) WITH ORDINALITY AS new (at, version, place)
+            ORDER BY new.place;
+    ELSE
+        RETURN QUERY
+            SELECT given.at::int, e.position, e.stream_version, given.at <> ALL (fresh)
+            FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+            JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
+            ORDER BY given.at;
+    END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION ledger.append_events FROM PUBLIC;
+
+COMMENT ON FUNCTION ledger.append_events IS 'Appends a batch under the head''s lock; see migrations/0001 and 0008.';
+
+DO $$
+DECLARE
+    place regclass;
+BEGIN
+    FOR place IN
+        SELECT c.oid
+        FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname ~ '^webhook_logs_[0-9]+$' AND c.relname = 'webhook_logs' AND c.relkind = 'r'
+    LOOP
+        EXECUTE format('ALTER TABLE %s ADD COLUMN body text', place);
+    END LOOP;
+END
+$$;
+
+SELECT projections.show(projection, generation)
+FROM projections.generations
+WHERE projection = 'webhook_logs' AND state = 'live';
+
+CREATE OR REPLACE VIEW projections.recorded_webhooks AS
+SELECT
+    w.ledger_id,
+    w.position,
+    w.id,
+    w.ledger,
+    w.webhook_type,
+    CASE
+        WHEN w.in_log THEN convert_from(e.state, 'UTF8')::jsonb
+        WHEN w.body IS NOT NULL THEN w.body::jsonb
+        ELSE w.payload
+    END AS payload,
+    w.status,
+    w.error_message,
+    w.cal_com_event_id,
+    w.duration_ms,
+    w.created_at
+FROM projections.webhook_logs AS w
+LEFT JOIN ledger.events AS e ON e.ledger_id = w.ledger_id AND e.position = w.position AND w.in_log;
