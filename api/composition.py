@@ -1,14 +1,15 @@
 """The parts of a running program, put together: the only place that opens pools."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import asyncpg
 import msgspec
 
+from api.alarms import Watch
 from api.announcing import Announcements
 from api.deliveries import DeliveryLog
+from api.erasing import finish_erasures
 from api.key_ring import KeyRing
 from api.metering import Meter
 from api.spooling import keyless, spooling
@@ -17,7 +18,8 @@ from api.usage import Usage
 from api.working import working
 from ledger.appender import Appender
 from ledger.migrate import migrate, refuse_unknown_schema
-from ledger.postgres import connect, open_pool, refuse_old_server, refuse_unsafe_server
+from ledger.postgres import close_pool, connect, open_pool, refuse_old_server, refuse_unsafe_server
+from ledger.sealing import check_keys, migrate_keys, opened_keyring, sealing_of
 from ledger.settings import Settings
 from ledger.spool import Spool
 from ledger.spooled import KnownLedger
@@ -25,13 +27,13 @@ from ledger.store import Ledger, read_ledgers
 from projections.runner import Runner
 
 WEB_CONNECTIONS_MAX = 10
-CLOSE_SECONDS_MAX = 5.0
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What request handlers may use. `webhook_secrets` are all active."""
 
     settings: Settings
+    dsn: str
     pool: asyncpg.Pool
     ledgers: Mapping[str, Ledger]
     webhook_secrets: tuple[bytes, ...]
@@ -42,6 +44,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     keys: KeyRing
     tries: Tries
     usage: Usage
+    watch: Watch
     spool: Spool | None
     """None: its folder cannot be used, and what Postgres does not take is refused."""
     runner: Runner | None = None
@@ -60,19 +63,24 @@ def database(settings: Settings) -> Iterator[str]:
 
 
 async def check_database(settings: Settings, dsn: str) -> None:
-    """The database can be served from; an embedded one, being ours alone, has been migrated.
+    """The database can be served from; an embedded one, being ours alone, has been migrated. Nobody erased is in it.
 
     Raises OperatorError's children, each saying what to do.
     """
-    connection = await connect(settings.database_direct_url.reveal_text() if settings.database_direct_url else dsn)
-    try:
-        refuse_old_server(connection)
-        if settings.database_url is None:
-            await migrate(connection)
-        await refuse_unsafe_server(connection)
-        await refuse_unknown_schema(connection)
-    finally:
-        await connection.close()
+    direct = settings.database_direct_url.reveal_text() if settings.database_direct_url else dsn
+    async with opened_keyring(sealing_of(settings)) as keyring:
+        connection = await connect(direct, keyring=keyring)
+        try:
+            refuse_old_server(connection)
+            if settings.database_url is None:
+                await migrate(connection)
+                await migrate_keys(sealing_of(settings))
+            await refuse_unsafe_server(connection)
+            await refuse_unknown_schema(connection)
+            await check_keys(connection)
+        finally:
+            await connection.close()
+    await finish_erasures(settings, dsn)
 
 
 @contextlib.asynccontextmanager
@@ -84,14 +92,15 @@ async def opened(
     The database has been checked before (`check_database`). Where that could not be done since it is away, its
     ledgers are `known`, and all that is verified goes into the spool until the end of the block.
     """
-    pool = await open_pool(
-        dsn,
-        connections_min=0 if known else 1,
-        connections_max=WEB_CONNECTIONS_MAX,
-        behind_pooler=settings.database_direct_url is not None,
-    )
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(_close, pool)
+        pool = await open_pool(
+            dsn,
+            connections_min=0 if known else 1,
+            connections_max=WEB_CONNECTIONS_MAX,
+            behind_pooler=settings.database_direct_url is not None,
+            keyring=await stack.enter_async_context(opened_keyring(sealing_of(settings))),
+        )
+        stack.push_async_callback(close_pool, pool)
         ledgers = keyless(known) if known else await _read_ledgers(pool)
         spool = await stack.enter_async_context(spooling(settings, pool, ledgers=ledgers, known=known))
         appender = Appender(pool)
@@ -107,6 +116,7 @@ async def opened(
             runner = await stack.enter_async_context(working(settings, pool, dsn))
         yield Running(
             settings=settings,
+            dsn=dsn,
             pool=pool,
             ledgers=ledgers,
             webhook_secrets=webhook_secrets,
@@ -117,16 +127,10 @@ async def opened(
             keys=KeyRing(pool),
             tries=Tries(),
             usage=usage,
+            watch=Watch(ledgers.values()),
             spool=spool,
             runner=runner,
         )
-
-
-async def _close(pool: asyncpg.Pool) -> None:
-    """The pool is closed, whether or not its server says goodbye."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CLOSE_SECONDS_MAX):
-            await pool.close()
 
 
 async def _read_ledgers(pool: asyncpg.Pool) -> Mapping[str, Ledger]:

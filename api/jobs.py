@@ -1,4 +1,4 @@
-"""What the schedule's leader does: sweeps, questions, alarms, checkpoints. Each only where it is set up for."""
+"""What the schedule's leader does: sweeps, questions, alarms, checkpoints, retention; each only where it is set up."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
@@ -10,9 +10,11 @@ import asyncpg
 import msgspec
 import structlog
 
+from api.alarms import read_raised
 from api.cal_com import cal_com_api
+from api.erasing import erasing
 from api.scheduler import Job, Scheduler
-from ledger.alarms import Alarm, read_alarms
+from ledger.alarms import Alarm
 from ledger.calcom.api import CalComApi
 from ledger.postgres import connect
 from ledger.publishing import signing_key, write_checkpoint
@@ -47,6 +49,7 @@ class Intervals(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: float = 60.0
     alarms: float = 60.0
     checkpoint: float = 3_600.0
+    retention: float = 86_400.0
 
 
 INTERVALS: Final = Intervals()
@@ -64,7 +67,7 @@ async def scheduling(
     has_checkpoints = settings.checkpoint_key is not None and (
         settings.checkpoint_folder or settings.checkpoint_command
     )
-    if settings.cal_com_api_key is None and not has_checkpoints:
+    if settings.cal_com_api_key is None and not has_checkpoints and settings.retention_days is None:
         yield None
         return
     async with contextlib.AsyncExitStack() as stack:
@@ -77,6 +80,8 @@ async def scheduling(
             jobs += reconciliation_jobs(api, pool, dsn, main, intervals)
         if has_checkpoints:
             jobs.append(checkpoint_job(settings, dsn, ledgers, intervals))
+        if settings.retention_days is not None:
+            jobs.append(retention_job(settings, dsn, ledgers, intervals, days=settings.retention_days))
         yield await stack.enter_async_context(Scheduler(pool, dsn, main, jobs).running())
 
 
@@ -167,9 +172,9 @@ class Reconciliation:
     async def look_out(self, _taken: Taken) -> None:
         """Alarms are told when they begin and when they are over."""
         async with self._reconciler.pool.acquire() as connection:
-            found = await read_alarms(connection, self._reconciler.ledger, now=datetime.now(UTC))
-        now: dict[str, Alarm] = {alarm.name: alarm for alarm in found}
-        for alarm in found:
+            raised = await read_raised(connection, [self._reconciler.ledger], now=datetime.now(UTC))
+        now: dict[str, Alarm] = {one.alarm.name: one.alarm for one in raised}
+        for alarm in now.values():
             if alarm.name not in self._raised:
                 log.error("alarm_raised", alarm=alarm.name, count=alarm.count, what=alarm.sentence)
         for name in self._raised.keys() - now.keys():
@@ -200,3 +205,17 @@ def checkpoint_job(settings: Settings, dsn: str, ledgers: Mapping[str, Ledger], 
             connection.terminate()
 
     return Job(name="checkpoint", seconds=intervals.checkpoint, run=write)
+
+
+def retention_job(
+    settings: Settings, dsn: str, ledgers: Mapping[str, Ledger], intervals: Intervals, *, days: int
+) -> Job:
+    async def erase(_taken: Taken) -> None:
+        """In each log, what has been over for long enough is gone."""
+        async with erasing(settings, dsn) as work:
+            for ledger in ledgers.values():
+                bookings = await work.erase_old(ledger, days=days, now=datetime.now(UTC))
+                if bookings:
+                    log.info("retention_done", ledger=ledger.name, bookings=bookings)
+
+    return Job(name="retention", seconds=intervals.retention, run=erase)

@@ -16,8 +16,6 @@ Value = TypeVar("Value")
 
 NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
-NO_DETAILS = msgspec.structs.astuple(Details())
-
 UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 """Stands for the start of a meeting whose own body did not give it."""
 
@@ -47,6 +45,7 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     has ever been marked, absent or not; `host_absent` and `guests_absent` are what Cal Video saw, which marks nobody.
     `doubts` are what webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a
     slot from which one seat came, and which lives on; `seats_went_to`: the slots to which seats of this one went.
+    `is_gone`: all its persons were erased, it is no booking any more.
     `started_for` and `ended_for` are the start for which the meeting was reported: they count while it is still that.
     """
 
@@ -84,6 +83,7 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     made_at: datetime | None = None
     recording_url: str | None = None
     has_transcript: bool = False
+    is_gone: bool = False
     facts: Sequence[Dated] = ()
 
     number = Told[int]("number")
@@ -104,13 +104,17 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     @property
     def details(self) -> Details:
         """All that bodies told of the booking itself, in one piece: field by field what the descriptors above say."""
-        if len(self.told) == 1:
-            return self.told[0]
-        merged: Sequence[Any] = NO_DETAILS
-        for details in self.told:
+        weightiest = self.told[0] if self.told else Details()
+        if len(self.told) <= 1:
+            return weightiest
+        merged = list(msgspec.structs.astuple(weightiest))
+        unsaid = [place for place, said in enumerate(merged) if said is None]
+        for details in self.told[1:]:
             spoken = msgspec.structs.astuple(details)
-            merged = [said if known is None else known for known, said in zip(merged, spoken, strict=True)]
-        return Details(**dict(zip(Details.__struct_fields__, merged, strict=True)))
+            for place in unsaid:
+                if merged[place] is None:
+                    merged[place] = spoken[place]
+        return Details(*merged)
 
     @property
     def attendees(self) -> Mapping[str, Person]:
@@ -158,11 +162,11 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def started(self) -> bool:
-        return _counts_for(self.started_for, self.start)
+        return self.started_for is not None and _counts_for(self.started_for, self.start)
 
     @property
     def ended(self) -> bool:
-        return _counts_for(self.ended_for, self.start)
+        return self.ended_for is not None and _counts_for(self.ended_for, self.start)
 
     def calendar_status(self, *, confirm_on_accept: bool = False) -> CalendarStatus:
         """The word of `calendar_events.status` (DESIGN.md section 3)."""
@@ -185,6 +189,6 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
         return "confirmed" if confirmed or confirm_on_accept else "scheduled"
 
 
-def _counts_for(reported: datetime | None, start: datetime | None) -> bool:
+def _counts_for(reported: datetime, start: datetime | None) -> bool:
     """Whether a meeting reported for one start still speaks of the booking's present start."""
-    return reported is not None and (start is None or reported in (UNKNOWN_TIME, start))
+    return start is None or reported in (UNKNOWN_TIME, start)

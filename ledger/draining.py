@@ -22,6 +22,7 @@ from ledger.spool import Spool
 from ledger.spool_folder import locked
 from ledger.spooled import SpoolLevel, Waiting, ledger_mark
 from ledger.store import Ledger, append, read_ledgers
+from ledger.tombstones import without_erased
 
 PAUSE_SECONDS: Final = 0.5
 PATIENCE_SECONDS: Final = 5.0
@@ -120,7 +121,8 @@ class Drain:
             for one in batch
         ]
         async with borrowed(self._pool, seconds_max=self._patience_seconds) as connection:
-            await append(connection, ledger.ledger_id, [event for filing in filings for event in filing.events])
+            events = [event for filing in filings for event in filing.events]
+            await append(connection, ledger.ledger_id, events, admit=without_erased)
 
     async def _run(self) -> None:
         """Look every `PAUSE_SECONDS`: other processes fill the spool too, and Postgres comes back unannounced."""

@@ -16,6 +16,7 @@ BookingLedgerError
 │   ├── RebuildUnderWay            one rebuild of a projection at a time: follow it, or cancel it
 │   ├── AppenderFull               the queue stayed full past the stated time
 │   ├── CalComUnavailable          Cal.com's API does not answer for now, or not well
+│   ├── ErasureUnderWay            one at a time in a ledger; or a booking is told of faster than it can be redacted
 │   ├── StoreUnavailable           Postgres is away or refuses for now
 │   └── SpoolRefused               Postgres is away, and the spool cannot take the delivery either
 └── OperatorError                  we must stop; the sentence says what to do
@@ -36,6 +37,10 @@ BookingLedgerError
     ├── EvidenceRefused            a checkpoint or a proof that does not hold, and why
     ├── LogContradicted            the log is not what was signed before
     ├── CheckpointUndelivered      signed, but neither written nor handed over
+    ├── BodyUnreadable             a body in the log is not what was put there, or its key is gone
+    ├── ReceiptsUnusable           who was erased before a backup was restored cannot be read, or written
+    ├── NotErasable                bodies of before they were sealed: there is no key to destroy
+    ├── SealingKeyMissing          SEALING_KEY does not hold the root key that wraps what is to be opened
     └── AddressTaken
 
 An error takes data and owns its sentence. HTTP codes are given in `api/problems.py` only.
@@ -139,6 +144,11 @@ class RebuildUnderWay(CallerError):
 class AppenderFull(CallerError):
     def __init__(self, *, waited_seconds: float) -> None:
         super().__init__(f"The write queue stayed full for {waited_seconds:g} s; nothing was kept, try again.")
+
+
+class ErasureUnderWay(CallerError):
+    def __init__(self, ledger: str) -> None:
+        super().__init__(f"Somebody is being erased from ledger {ledger} right now; try again when that is done.")
 
 
 class StoreUnavailable(CallerError):
@@ -276,6 +286,43 @@ class LogContradicted(OperatorError):
 class CheckpointUndelivered(OperatorError):
     def __init__(self, where: str, cause: str) -> None:
         super().__init__(f"The checkpoint did not reach {where} ({cause}).")
+
+
+class BodyUnreadable(OperatorError):
+    """`reason` names no content."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"A body in the log cannot be read: {reason}. See what booking-ledger verify says, or restore a backup."
+        )
+
+
+class ReceiptsUnusable(OperatorError):
+    def __init__(self, folder: Path, cause: str) -> None:
+        super().__init__(
+            f"The receipts of erasures in {folder} cannot be used ({cause}); let ERASURES_FOLDER name the folder in which "
+            "they are, or for the first time an empty one."
+        )
+
+
+class NotErasable(OperatorError):
+    def __init__(self, bodies: int) -> None:
+        super().__init__(
+            f"{bodies:,} of the bodies to be erased lie in the log unsealed, as an older release wrote them, and no row "
+            "of it may change; nothing of them was erased."
+        )
+
+
+class SealingKeyMissing(OperatorError):
+    """`root_key` is the id of the root key that is missing."""
+
+    def __init__(self, root_key: str) -> None:
+        self.root_key = root_key
+        super().__init__(
+            f"SEALING_KEY does not hold root key {root_key}, which keys of the log are wrapped by; put the key of that "
+            "id into it, after a comma, and restart (booking-ledger sealing status shows all ids)."
+        )
 
 
 class AddressTaken(OperatorError):

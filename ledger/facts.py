@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
-from ledger.vocabulary import BookingStatus
+from ledger.vocabulary import BookingStatus, StreamId
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=True, gc=False):
@@ -26,7 +26,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     time_zone: str | None = None
 
 
-class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Details(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a body says of the booking itself. Times are aware instants; `attendees` keeps the body's order."""
 
     number: int | None = None
@@ -46,6 +46,9 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     seats: int | None = None
     recurring: bool | None = None
     previous_uid: str | None = None
+
+
+NO_NEWS = Details()
 
 
 class Requested(Fact, frozen=True, kw_only=True):
@@ -217,7 +220,7 @@ class Observed(Fact, frozen=True, kw_only=True):
     made_at: datetime | None = None
 
 
-AnyFact = (
+PlainFact = (
     Requested
     | PaymentInitiated
     | Created
@@ -242,7 +245,41 @@ AnyFact = (
 )
 
 
-class Dated(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A fact that outlives the body which told it, without the persons erased; in the place where it always was.
+
+    `position` and `recorded_at` are those of the event that told it first; None: of the event that holds this.
+    """
+
+    stream_id: StreamId
+    occurred_at: datetime
+    digest: bytes
+    trigger: str
+    fact: PlainFact
+    position: int | None = None
+    recorded_at: datetime | None = None
+
+
+class Redacted(Fact, frozen=True, kw_only=True):
+    """Persons were erased. In what was kept each goes by a pseudonym, and by none in the booking itself.
+
+    `covers`: the events of the stream up to this position count no more, `kept` stands for them. `gone`: it was the
+    booking of those persons alone, and is none any more, whatever may still be told of it. The rank is the highest: as
+    the last fact of what was kept it lets those go by pseudonym.
+    """
+
+    rank = 1_000
+    pseudonyms: tuple[str, ...] = ()
+    gone: bool = False
+    covers: int = 0
+    kept: tuple[Kept, ...] = ()
+    details: Details = NO_NEWS
+
+
+AnyFact = PlainFact | Redacted
+
+
+class Dated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """A fact in its place: when it happened, and by which event of the log we know.
 
     Facts are folded by (occurred_at, rank, digest): `digest` breaks the last ties and depends on the body alone, so any

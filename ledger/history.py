@@ -21,40 +21,27 @@ from ledger.calcom.envelope import (
 )
 from ledger.calcom.meaning import meaning_of
 from ledger.calcom.observation import OBSERVED_TOPIC, read_observation
-from ledger.facts import AnyFact, Dated, Observed, SeatLeft, SeatTaken, Superseded
+from ledger.errors import BodyUnreadable
+from ledger.facts import AnyFact, Dated, Redacted
 from ledger.folding import fold, link_chain
-from ledger.links import LINK_TOPICS, LINKED_TOPIC, read_link, read_linked
+from ledger.links import LINK_TOPICS, LINKED_TOPIC, UNLINKED_TOPIC, read_link, read_linked, read_unlinked
 from ledger.postgres import Connection
+from ledger.readings import Reading, chain_of, is_alone, is_number_stream, numbers_said, replaces, same_chain, standing
+from ledger.redaction import REDACTED_TOPIC, read_redaction, unfold
 from ledger.store import RecordedEvent, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
 
 WEBHOOK_TOPICS = "calcom."
-CHAIN_LENGTH_MAX = 100
-"""Each round of reading gets one booking further along a chain, in both directions."""
+CHAIN_LENGTH_MAX = 1_000
+"""Each round of reading gets one booking further along a chain, in both directions; what is at hand is not read."""
 
-NOTHING_KNOWN: Mapping[StreamId, Sequence["Reading"]] = MappingProxyType({})
+NOTHING_KNOWN: Mapping[StreamId, Sequence[Reading]] = MappingProxyType({})
 
 NumberLookup = Callable[[Sequence[int]], Awaitable[dict[int, StreamId]]]
 """Which of these numbers belong to a booking whose uid is known, and to which stream: a hint, it may know too much."""
 
 
 Stated = Iterable[tuple[StreamId, AnyFact]]
-
-
-class Reading(msgspec.Struct, kw_only=True, gc=False):
-    """What one event says: facts, each about one stream.
-
-    `chain`: streams of the same chain; `glances`: streams whose bodies say more about this one. Whether those belong to
-    its chain is for their bodies to say: a booking that replaced it does, a slot to which one seat went does not.
-    `trigger`, `named` (the booking as the body names it) and `error` are those of a webhook's envelope.
-    """
-
-    facts: tuple[tuple[StreamId, Dated], ...] = ()
-    chain: tuple[StreamId, ...] = ()
-    glances: tuple[StreamId, ...] = ()
-    trigger: str | None = None
-    named: str | None = None
-    error: str | None = None
 
 
 class Histories(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,13 +53,22 @@ class Histories(msgspec.Struct, frozen=True, kw_only=True):
     bookings: dict[StreamId, Booking]
     facts: dict[StreamId, list[Dated]]
     merged: dict[StreamId, StreamId]
-    readings: dict[StreamId, list[Reading]]
+    readings: Mapping[StreamId, Sequence[Reading]]
 
 
 def read_event(event: RecordedEvent) -> Reading:
-    """What the event means; no facts for an event that is about no booking."""
-    if event.topic in LINK_TOPICS:
-        return Reading(chain=(event.stream_id,), glances=(read_link(event.body).by_stream,))
+    """What the event means; no facts for an event that is about no booking, nor for one that was erased.
+
+    Raises BodyUnreadable.
+    """
+    if event.fault is not None:
+        raise BodyUnreadable(event.fault)
+    if event.is_erased:
+        return Reading(position=event.position)
+    if event.topic in LINK_TOPICS or event.topic == UNLINKED_TOPIC:
+        return _read_link(event)
+    if event.topic == REDACTED_TOPIC:
+        return _read_redacted(event)
     if event.topic == OBSERVED_TOPIC:
         return _read(event, [read_observation(event.body)], trigger=event.topic, occurred_at=event.occurred_at)
     if event.topic == LINKED_TOPIC:
@@ -93,8 +89,31 @@ def read_event(event: RecordedEvent) -> Reading:
     return reading
 
 
+def _read_link(event: RecordedEvent) -> Reading:
+    if event.topic == UNLINKED_TOPIC:
+        unlinked = read_unlinked(event.body)
+        return Reading(chain=unlinked.about, voids=unlinked.event.bytes, position=event.position)
+    return Reading(chain=(event.stream_id,), glances=(read_link(event.body).by_stream,), position=event.position)
+
+
+def _read_redacted(event: RecordedEvent) -> Reading:
+    redaction = read_redaction(event.body)
+    reading = reading_of(
+        [(event.stream_id, redaction.redacted)],
+        digest=event.event_id.bytes,
+        position=event.position,
+        occurred_at=event.occurred_at,
+        recorded_at=event.recorded_at,
+        trigger=event.topic,
+        chain=redaction.chain,
+        glances=redaction.glances,
+    )
+    reading.trigger = redaction.trigger
+    return reading
+
+
 def _read(event: RecordedEvent, stated: Stated, *, trigger: str, occurred_at: datetime) -> Reading:
-    return reading_of(
+    reading = reading_of(
         stated,
         digest=event.event_id.bytes,
         position=event.position,
@@ -102,6 +121,8 @@ def _read(event: RecordedEvent, stated: Stated, *, trigger: str, occurred_at: da
         recorded_at=event.recorded_at,
         trigger=trigger,
     )
+    reading.alone = is_alone(event.stream_id, reading.facts, reading.chain)
+    return reading
 
 
 def reading_of(
@@ -115,7 +136,10 @@ def reading_of(
     chain: tuple[StreamId, ...] | None = None,
     glances: tuple[StreamId, ...] = (),
 ) -> Reading:
-    """The stated facts in their place; `chain` is what follows from them unless it is given."""
+    """The stated facts in their place; `chain` is what follows from them unless it is given.
+
+    Of a redaction the facts are those that it kept.
+    """
     facts = tuple(
         [
             (
@@ -133,26 +157,27 @@ def reading_of(
             for stream_id, fact in stated
         ]
     )
-    return Reading(facts=facts, chain=_chain(facts) if chain is None else chain, glances=glances)
-
-
-def _chain(facts: Iterable[tuple[StreamId, Dated]]) -> tuple[StreamId, ...]:
-    """The streams that belong with these facts; a seat that moved ties no chain."""
-    chain: list[StreamId] = []
-    for stream_id, dated in facts:
-        fact = dated.fact
-        kind = fact.__class__
-        if isinstance(fact, SeatLeft) and fact.moved_to_uid is not None:
-            continue
-        chain.append(stream_id)
-        details = fact.details
-        if details.number is not None:
-            chain.append(number_stream(details.number))
-        if details.previous_uid is not None and kind is not SeatTaken:
-            chain.append(booking_stream(details.previous_uid))
-        if isinstance(fact, Observed) and fact.rescheduled_to is not None:
-            chain.append(booking_stream(fact.rescheduled_to))
-    return tuple(chain)
+    redacted = facts[0][1].fact if facts else None
+    if not isinstance(redacted, Redacted):
+        redacted = None
+    else:
+        stream_id = facts[0][0]
+        facts = unfold(
+            stream_id,
+            redacted,
+            digest=digest,
+            position=position,
+            occurred_at=occurred_at,
+            recorded_at=recorded_at,
+            trigger=trigger,
+        )
+    return Reading(
+        facts=facts,
+        chain=chain_of(facts) if chain is None else chain,
+        glances=glances,
+        position=position,
+        redacted=redacted,
+    )
 
 
 async def load_histories(
@@ -169,20 +194,61 @@ async def load_histories(
 
     `known` are streams that need not be read any more: all they hold up to the position. `valid_at` leaves out what
     happened after it. `look_up_numbers` is a hint where to look: a number belongs to a uid once a body up to the
-    position says so. A chain longer than `CHAIN_LENGTH_MAX` is cut there.
+    position says so. A chain longer than `CHAIN_LENGTH_MAX` is cut there: a booking beyond the cut, which has not been
+    read, is left out, so that none is told by half.
     """
-    gathered = _Gathered(stream_ids)
+    alone, numbers = await _standing_alone(connection, ledger_id, stream_ids, up_to=up_to, known=known)
+    gathered = _Gathered(set(stream_ids) - alone.keys() - {number for number, said in numbers.items() if not said})
     for _ in range(CHAIN_LENGTH_MAX):
-        missing = gathered.take_missing(known)
+        missing = gathered.take_missing(numbers, known)
         for event in await read_streams(connection, ledger_id, missing, up_to=up_to) if missing else ():
             gathered.readings[event.stream_id].append(read_event(event))
+        for stream_id in missing:
+            gathered.readings[stream_id] = list(standing(gathered.readings[stream_id]))
         gathered.settle()
         unknown = gathered.take_unknown_numbers()
         if unknown:
             gathered.join((await look_up_numbers(unknown)).values())
         if gathered.is_whole():
             break
-    return _fold(gathered.readings, gathered.chain, gathered.uid_streams, valid_at)
+    chain = gathered.chain if gathered.is_whole() else gathered.chain & gathered.readings.keys()
+    return _fold(gathered.readings, chain, gathered.uid_streams, alone, valid_at)
+
+
+async def _standing_alone(
+    connection: Connection,
+    ledger_id: LedgerId,
+    stream_ids: Collection[StreamId],
+    *,
+    up_to: Position,
+    known: Mapping[StreamId, Sequence[Reading]],
+) -> tuple[dict[StreamId, Sequence[Reading]], dict[StreamId, list[Reading]]]:
+    """Of these bookings those that bear on no other: nearly all, and they need no looking around.
+
+    And what is said under the numbers that they are called by: one whose number has a stream of its own is not among
+    them.
+    """
+    candidates: dict[StreamId, Sequence[Reading]] = {}
+    numbers_of: dict[StreamId, set[StreamId]] = {}
+    spoken_of: set[StreamId] = set()
+    for stream_id in stream_ids:
+        said = known.get(stream_id)
+        if said and not is_number_stream(stream_id) and all(reading.alone for reading in said):
+            candidates[stream_id] = said
+            numbers_of[stream_id] = {one for reading in said for one in reading.chain if one != stream_id}
+        else:
+            spoken_of |= {about for reading in said or () for about, _ in reading.facts}
+    for stream_id in spoken_of & candidates.keys():
+        del candidates[stream_id], numbers_of[stream_id]
+    numbers: dict[StreamId, list[Reading]] = {one: [] for named in numbers_of.values() for one in named}
+    for event in await read_streams(connection, ledger_id, list(numbers), up_to=up_to) if numbers else ():
+        numbers[event.stream_id].append(read_event(event))
+    alone = {
+        stream_id: said
+        for stream_id, said in candidates.items()
+        if not any(numbers[one] for one in numbers_of[stream_id])
+    }
+    return alone, numbers
 
 
 class _Gathered:
@@ -199,20 +265,20 @@ class _Gathered:
         self._unread = list(self.chain)
         self._unsettled = list(self.chain)
         self._asked: set[StreamId] = set()
-        self._numbers: list[StreamId] = [stream_id for stream_id in self.chain if _is_number_stream(stream_id)]
+        self._numbers: list[StreamId] = [stream_id for stream_id in self.chain if is_number_stream(stream_id)]
 
     def is_whole(self) -> bool:
         """Whether nothing is left to read, nor to heed of what has been read."""
         return not self._unread and not self._unsettled
 
-    def take_missing(self, known: Mapping[StreamId, Sequence[Reading]]) -> list[StreamId]:
+    def take_missing(self, *known: Mapping[StreamId, Sequence[Reading]]) -> list[StreamId]:
         """The streams that have to be read now; all have a place in `readings` afterwards."""
         missing = []
         for stream_id in self._unread:
             if stream_id in self.readings:
                 continue
-            found = known.get(stream_id)
-            self.readings[stream_id] = [] if found is None else list(found)
+            found = next((told[stream_id] for told in known if stream_id in told), None)
+            self.readings[stream_id] = [] if found is None else list(standing(found))
             if found is None:
                 missing.append(stream_id)
         self._unread = []
@@ -226,7 +292,7 @@ class _Gathered:
                 self._unsettled.append(stream_id)
                 if stream_id not in self.readings:
                     self._unread.append(stream_id)
-                if _is_number_stream(stream_id):
+                if is_number_stream(stream_id):
                     self._numbers.append(stream_id)
 
     def settle(self) -> None:
@@ -243,17 +309,17 @@ class _Gathered:
 
     def _heed(self, stream_id: StreamId) -> None:
         readings = self.readings[stream_id]
-        self.join(_same_chain(readings))
+        self.join(same_chain(readings))
         for reading in readings:
             for glance in reading.glances:
                 if glance not in self.glances:
                     self.glances.add(glance)
                     if glance not in self.readings:
                         self._unread.append(glance)
-        self.uid_streams |= _numbers_said(readings)
+        self.uid_streams |= numbers_said(readings)
 
     def _has_replaced(self, stream_id: StreamId) -> bool:
-        return stream_id in self.readings and _replaces(self.readings[stream_id], self.chain)
+        return stream_id in self.readings and replaces(self.readings[stream_id], self.chain)
 
     def take_unknown_numbers(self) -> list[int]:
         """Numbers of the chain of which no body has said to what uid they belong, each once."""
@@ -266,69 +332,37 @@ def _fold(
     readings: dict[StreamId, list[Reading]],
     chain: set[StreamId],
     uid_streams: dict[StreamId, StreamId],
+    alone: Mapping[StreamId, Sequence[Reading]],
     valid_at: datetime | None,
 ) -> Histories:
     facts: dict[StreamId, list[Dated]] = defaultdict(list)
+    for stream_id, said in alone.items():
+        told = [dated for reading in said for _, dated in reading.facts]
+        if valid_at is not None:
+            told = [dated for dated in told if dated.occurred_at <= valid_at]
+        if told and stream_id not in chain:
+            facts[stream_id] = told
     merged: dict[StreamId, StreamId] = {}
-    for told in readings.values():
-        for stream_id, dated in (pair for reading in told for pair in reading.facts):
+    for said in readings.values():
+        for stream_id, dated in (pair for reading in said for pair in reading.facts):
             if stream_id in uid_streams:
                 merged[stream_id] = uid_streams[stream_id]
             if stream_id in chain and (valid_at is None or dated.occurred_at <= valid_at):
                 facts[uid_streams.get(stream_id, stream_id)].append(dated)
-    bookings = {stream_id: fold(stream_id, told) for stream_id, told in facts.items()}
+    folded = ((stream_id, fold(stream_id, told)) for stream_id, told in facts.items())
+    bookings = {stream_id: booking for stream_id, booking in folded if not booking.is_gone}
     for booking in bookings.values():
-        booking.rescheduled_to = _uid_named(booking.rescheduled_to, uid_streams)
+        booking.rescheduled_to = _uid_named(booking.rescheduled_to, uid_streams, bookings)
     link_chain(bookings, booking_stream)
-    return Histories(bookings=bookings, facts=dict(facts), merged=merged, readings=readings)
+    return Histories(bookings=bookings, facts=dict(facts), merged=merged, readings={**alone, **readings})
 
 
-def _uid_named(name: str | None, uid_streams: dict[StreamId, StreamId]) -> str | None:
-    """The uid of a booking that was named by number, once that is known."""
-    if name is None or not (name.isascii() and name.isdigit()):
+def _uid_named(name: str | None, uid_streams: Mapping[StreamId, StreamId], uids: Collection[StreamId]) -> str | None:
+    """The uid of a booking that was named by number, once that is known; a uid may read like a number too."""
+    if name is None or not (name.isascii() and name.isdigit()) or booking_stream(name) in uids:
         return name
     uid_stream = uid_streams.get(number_stream(int(name)))
     return name if uid_stream is None else uid_stream.removeprefix(BOOKING_STREAM_PREFIX)
-
-
-def _replaces(readings: Iterable[Reading], chain: set[StreamId]) -> bool:
-    """Whether these bodies say that their booking came after one of the chain, and not just a seat of it."""
-    told = [(stream_id, dated.fact) for reading in readings for stream_id, dated in reading.facts]
-    replaced = {stream_id for stream_id, fact in told if isinstance(fact, Superseded) and not fact.by_snapshot}
-    named = {stream_id for stream_id, fact in told if isinstance(fact, Superseded)} | {
-        booking_stream(fact.details.previous_uid)
-        for _, fact in told
-        if fact.details.previous_uid is not None and not isinstance(fact, SeatTaken)
-    }
-    left = {stream_id for stream_id, fact in told if isinstance(fact, SeatLeft)}
-    return not chain.isdisjoint(replaced | (named - left))
-
-
-def _same_chain(readings: Sequence[Reading]) -> set[StreamId]:
-    """The streams that belong to one stream's chain; a slot from which just a seat came does not."""
-    named = {stream_id for reading in readings for stream_id in reading.chain}
-    left = {
-        stream_id for reading in readings for stream_id, dated in reading.facts if dated.fact.__class__ is SeatLeft
-    } & named
-    if not left:
-        return named
-    said = [(stream_id, dated.fact) for reading in readings for stream_id, dated in reading.facts]
-    replaced = {stream_id for stream_id, fact in said if isinstance(fact, Superseded) and not fact.by_snapshot}
-    return named - (left - replaced)
-
-
-def _numbers_said(readings: Iterable[Reading]) -> dict[StreamId, StreamId]:
-    """The streams of numbers that these bodies give together with a uid."""
-    return {
-        number_stream(dated.fact.details.number): stream_id
-        for reading in readings
-        for stream_id, dated in reading.facts
-        if dated.fact.details.number is not None and not _is_number_stream(stream_id)
-    }
-
-
-def _is_number_stream(stream_id: StreamId) -> bool:
-    return stream_id.startswith(NUMBER_STREAM_PREFIX)
 
 
 def _number_of(stream_id: StreamId) -> int:

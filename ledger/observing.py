@@ -13,12 +13,14 @@ import structlog
 
 from ledger.booking import Booking
 from ledger.calcom.envelope import booking_stream, number_stream
-from ledger.calcom.observation import OBSERVED_TOPIC
+from ledger.calcom.observation import OBSERVED_TOPIC, observed_of
 from ledger.calcom.paging import ListedBooking
 from ledger.comparing import PERSONAL, SETTLE, Difference, Outcome, Seen, Verdict, judge, read_seen
 from ledger.history import Histories, NumberLookup, load_histories
 from ledger.postgres import Connection
+from ledger.sealing import keyring_of
 from ledger.store import Ledger, NewEvent, read_head
+from ledger.tombstones import Tombstones, tombstones_now
 
 log = structlog.get_logger()
 
@@ -41,10 +43,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What one answer of the API comes to, each booking once; `unreadable` are those that could not be understood."""
+    """What one answer of the API comes to, each booking once; `unreadable` are those that could not be understood.
+
+    `erasures`: the ledger's count of them when it was looked who may be named.
+    """
 
     findings: tuple[Finding, ...]
     unreadable: int = 0
+    erasures: int = 0
 
     def count(self, outcome: Outcome) -> int:
         return sum(one.verdict.outcome == outcome for one in self.findings)
@@ -77,11 +83,16 @@ async def observe(
     *,
     look_up_numbers: NumberLookup,
 ) -> Findings:
-    """What follows from one answer of the API; nothing is written."""
+    """What follows from one answer of the API; nothing is written. Nobody who was erased is in it."""
     readable = {seen.uid: seen for one in listed if (seen := read_seen(one)) is not None}
+    erased = await tombstones_now(connection, ledger.ledger_id)
+    erasures = keyring_of(connection).of(ledger.ledger_id).erasures
     unreadable = {one.uid for one in listed} - readable.keys()
     if unreadable:
         log.warning("observations_unreadable", bookings=len(unreadable), first=min(unreadable))
+    if erased is not None:
+        admitted = {uid: _admitted(seen, erased) for uid, seen in readable.items()}
+        readable = {uid: seen for uid, seen in admitted.items() if seen is not None}
     head = await read_head(connection, ledger.ledger_id)
     seeds = {seen.stream_id for seen in readable.values()}
     seeds |= {number_stream(number) for seen in readable.values() if (number := seen.fact.details.number) is not None}
@@ -89,7 +100,17 @@ async def observe(
         connection, ledger.ledger_id, seeds, up_to=head.position, look_up_numbers=look_up_numbers
     )
     findings = tuple(_finding(ledger, seen, histories, asked) for seen in readable.values())
-    return Findings(findings=findings, unreadable=len(unreadable))
+    return Findings(findings=findings, unreadable=len(unreadable), erasures=erasures)
+
+
+def _admitted(seen: Seen, erased: Tombstones) -> Seen | None:
+    """The booking without who was erased; None where it is nothing to be told of."""
+    row = erased.admit_row(seen.row, seen.raw)
+    if row is None:
+        return None
+    if row is seen.row:
+        return seen
+    return msgspec.structs.replace(seen, row=row, fact=observed_of(row)[1])
 
 
 async def in_doubt(

@@ -20,7 +20,7 @@ from ledger.calcom.api import CalComApi, Page
 from ledger.calcom.paging import ListedBooking
 from ledger.comparing import SETTLE
 from ledger.drift import heal_shown, heal_unexpected, note_extra, note_healed, read_open_extras
-from ledger.errors import CalComKeyRefused, CalComRejected
+from ledger.errors import CalComKeyRefused, CalComRejected, ErasureUnderWay
 from ledger.history import NumberLookup
 from ledger.observing import Asked, Findings, in_doubt, observe
 from ledger.postgres import Connection, connect
@@ -35,8 +35,10 @@ from ledger.questions import (
     put_off,
     read_due,
 )
+from ledger.sealing import keyring_of, keyring_of_pool
 from ledger.store import Ledger, append
 from ledger.sweeping import Expected, Sweep, Wheel, filter_of, read_beginning
+from ledger.tombstones import without_erased
 
 UNLISTED_ASKED_MAX: Final = 500
 """How many bookings that the list did not show are asked for in one sweep; the others' turn comes in the next."""
@@ -99,7 +101,7 @@ class Reconciler:
 
     async def drive(self, sweep_id: UUID, *, tell: Tell | None = None) -> Sweep:
         """The sweep is done. Raises SweepLost, and what Cal.com's API raises; then it goes on from the page reached."""
-        connection = await connect(self._dsn)
+        connection = await connect(self._dsn, keyring=await keyring_of_pool(self.pool))
         try:
             async with Wheel(connection, self.ledger, sweep_id).held(self.pool) as wheel:
                 sweep = await self._begin(wheel)
@@ -165,7 +167,11 @@ class Reconciler:
         await heal_shown(connection, self.ledger, found.uids, at=at)
         await forget_answered(connection, self.ledger, found)
         await note_young(connection, self.ledger, found, at=at)
-        placed = await append(connection, self.ledger.ledger_id, found.events) if found.events else []
+        placed = (
+            await append(connection, self.ledger.ledger_id, found.events, admit=without_erased) if found.events else []
+        )
+        if placed and keyring_of(connection).of(self.ledger.ledger_id).erasures != found.erasures:
+            raise ErasureUnderWay(self.ledger.name)  # what is noted beside the events may name somebody erased
         return sum(not one.duplicate for one in placed)
 
     async def _finish(self, wheel: Wheel, sweep: Sweep) -> None:

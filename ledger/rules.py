@@ -29,6 +29,7 @@ from ledger.facts import (
     Person,
     Reassigned,
     RecordingReady,
+    Redacted,
     Rejected,
     Requested,
     Rescheduled,
@@ -193,6 +194,17 @@ def _observed(booking: Booking, fact: Observed) -> None:
     booking.doubts = NOTHING
 
 
+def _redacted(booking: Booking, fact: Redacted) -> None:
+    """Who was erased is none of those who come or left. That somebody was absent stays true, without saying who."""
+    booking.is_gone = booking.is_gone or fact.gone
+    erased = frozenset(fact.pseudonyms)
+    if booking.named is not None:
+        booking.named = tuple([person for person in booking.named if person.email not in erased])
+    booking.seated = {email: person for email, person in booking.seated.items() if email not in erased}
+    if not erased.isdisjoint(booking.left):
+        booking.left = {email: person for email, person in booking.left.items() if email not in erased}
+
+
 def _accept(booking: Booking) -> None:
     """Accepted now. A cancelled or rejected booking comes back, which Cal.com allows but which wants checking."""
     if booking.status in ("cancelled", "rejected"):
@@ -280,4 +292,5 @@ APPLY: dict[type[AnyFact], Callable[[Booking, Any], None]] = {
     Superseded: _superseded,
     RecordingReady: _recording_ready,
     Observed: _observed,
+    Redacted: _redacted,
 }

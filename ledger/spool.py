@@ -88,6 +88,10 @@ class Spool:
     async def take_up_again(self, mark: LedgerMark) -> int:
         return await self._do(lambda: self._file.take_up_again(mark))
 
+    async def forget(self, mark: LedgerMark, is_named: Callable[[bytes], bool]) -> int:
+        """How many of those set aside were thrown away, since the body names somebody erased."""
+        return await self._do(lambda: self._file.forget(mark, is_named))
+
     async def shrink(self) -> None:
         """What was free in the file is the disk's again."""
         while await self._do(self._file.shrink):

@@ -17,7 +17,7 @@ The folder is 0700, its files 0600: bodies are personal data. It must be on a di
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,7 @@ FORMAT: Final = 1
 PRAGMAS: Final = (
     "PRAGMA busy_timeout = 5000",
     "PRAGMA auto_vacuum = INCREMENTAL",
+    "PRAGMA secure_delete = ON",  # what was drained, or erased, is overwritten
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # macOS: an ordinary fsync does not reach the platter
@@ -113,6 +114,17 @@ class SpoolFile:
             changed = self._connection.execute(SQL["take_up_again"], {"ledger_mark": mark})
             self._add(mark, waiting=changed.rowcount, set_aside=-changed.rowcount)
         return changed.rowcount
+
+    def forget(self, mark: LedgerMark, is_named: Callable[[bytes], bool]) -> int:
+        """How many of those set aside were thrown away, since the body names somebody erased."""
+        rows = self._connection.execute(SQL["read_set_aside"], {"ledger_mark": mark})
+        named = [{"spool_id": spool_id} for spool_id, body in rows if is_named(body)]
+        if named:
+            with self._transaction():
+                self._connection.executemany(SQL["forget_delivery"], named)
+                self._add(mark, waiting=0, set_aside=-len(named))
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return len(named)
 
     def shrink(self) -> bool:
         """A piece of what is free in the file has gone back to the disk; False when there was none."""

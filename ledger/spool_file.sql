@@ -97,3 +97,13 @@ ORDER BY ledger_id;
 UPDATE deliveries
 SET error = NULL
 WHERE ledger_mark = :ledger_mark AND error IS NOT NULL;
+
+-- name: read_set_aside
+SELECT spool_id, body
+FROM deliveries
+WHERE ledger_mark = :ledger_mark AND error IS NOT NULL
+ORDER BY spool_id;
+
+-- name: forget_delivery
+DELETE FROM deliveries
+WHERE spool_id = :spool_id AND error IS NOT NULL;

@@ -15,6 +15,10 @@ observation     what Cal.com's API showed of a booking, appended where it differ
 sweep           one reading of Cal.com's list of bookings, compared with the log
 drift           what a sweep found to differ: missing here, stale here, or extra (unknown to Cal.com)
 young           said of a booking that changed too short a time ago to be compared
+erasure         a person, or what is old, taken out of everything; `erased`: whose key was destroyed for that
+redaction       what stands for erased events from then on: others' part of them (`booking.redacted`)
+tombstone       an erasure, as far as it keeps out who was erased; `receipt`: as far as it tells what was done
+gone            said of a booking that was erased whole; `shared`: others are in it too
 occurred_at     when it happened in the world;  received_at  when the delivery reached us
 recorded_at     when the log had it;            synced_at    when the read model had it
 """

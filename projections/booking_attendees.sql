@@ -10,6 +10,15 @@ WHERE old.ledger_id = $1
       WHERE kept.uid = old.uid AND kept.email = old.email
   );
 
+-- name: read_both
+-- Rows as they would be, and as they are held. $1 whole rows, $2 ledger_id, $3 uids of those that are held
+SELECT false AS is_held, to_jsonb(given)::text AS told
+FROM unnest($1::booking_attendees_0.booking_attendees[]) AS given
+UNION ALL
+SELECT true, to_jsonb(held)::text
+FROM booking_attendees AS held
+WHERE held.ledger_id = $2 AND held.uid = ANY($3::text[]);
+
 -- name: upsert_attendees
 -- $1 whole rows
 INSERT INTO booking_attendees AS old

@@ -1,6 +1,6 @@
 """The read model `calendar_events`: one row per booking, as it is now."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from hashlib import sha1
@@ -19,8 +19,9 @@ from ledger.postgres import Connection
 from ledger.sql import load_statements
 from ledger.store import Ledger
 from ledger.vocabulary import BookingStatus, CalendarStatus, StreamId
-from projections import booking_statistics
+from projections import booking_statistics, differing
 from projections.booking_statistics import Counted, Tally
+from projections.differing import Differing
 from projections.projection import Chunk, Page, Projection
 from projections.texts import storable, storable_json, storable_name
 
@@ -45,19 +46,58 @@ _UUID_VERSION_5 = 0x5000 << 64 | 0x8000 << 48
 
 async def apply(connection: Connection, page: Page) -> None:
     """Every booking of the page has its row, and the statistics count it as it is now."""
-    ledger, bookings, tally = page.ledger, page.bookings.values(), Tally()
     numbers = [stream_id.removeprefix(NUMBER_STREAM_PREFIX) for stream_id in page.histories.merged]
-    keys = [booking.key for booking in bookings] + numbers
+    await _write(connection, page, page.bookings.values(), gone=[*numbers, *page.gone])
+
+
+async def compare(connection: Connection, page: Page, gone: Collection[str]) -> list[Differing]:
+    """The bookings of the page whose rows are not what it says; those that are `gone` should have none."""
+    bookings = page.bookings.values()
+    arguments = [_rows(page, bookings)[1], page.ledger.ledger_id, [*(booking.key for booking in bookings), *gone]]
+    return await differing.compare(
+        connection,
+        SQL["read_both"],
+        arguments,
+        read_model="calendar_events",
+        key=["cal_com_event_id"],
+        besides=["synced_at"],
+    )
+
+
+async def rewrite(connection: Connection, page: Page, keys: Collection[str]) -> None:
+    """The bookings of these keys have their rows anew, or none where the page knows of none."""
+    await _write(connection, page, [one for one in page.bookings.values() if one.key in keys], gone=list(keys))
+
+
+async def _write(connection: Connection, page: Page, bookings: Collection[Booking], *, gone: Sequence[str]) -> None:
+    """These bookings have their rows, what went by a `gone` key before has none, and the statistics know it."""
+    ledger, tally = page.ledger, Tally()
+    keys = {*(booking.key for booking in bookings), *gone}
     if not keys:
         return
-    tally.count(await booking_statistics.read_counted(connection, ledger, keys), sign=-1)
-    if numbers:
-        await connection.execute(SQL["delete_merged"], ledger.ledger_id, numbers)
-    events = [calendar_event(one, ledger.name, confirm_on_accept=page.confirm_on_accept) for one in bookings]
+    tally.count(await booking_statistics.read_counted(connection, ledger, list(keys)), sign=-1)
+    if gone:
+        await connection.execute(SQL["delete_bookings"], ledger.ledger_id, gone)
+    events, rows = _rows(page, bookings)
     tally.count(map(_counted, events), sign=1)
-    rows = [_row(ledger, event, booking, page.synced_at) for event, booking in zip(events, bookings, strict=True)]
     await connection.execute(SQL["upsert_bookings"], rows)
     await booking_statistics.add(connection, ledger, tally)
+
+
+def _rows(page: Page, bookings: Iterable[Booking]) -> tuple[list["CalendarEvent"], list[tuple[Any, ...]]]:
+    """The bookings in the words of the read model, and as rows."""
+    told = [(calendar_event(one, page.ledger.name, confirm_on_accept=page.confirm_on_accept), one) for one in bookings]
+    return [event for event, _ in told], [_row(page.ledger, event, one, page.synced_at) for event, one in told]
+
+
+async def forget(connection: Connection, ledger: Ledger, keys: Sequence[str]) -> int:
+    """These bookings have no rows, and are not counted; how many had."""
+    tally = Tally()
+    counted = await booking_statistics.read_counted(connection, ledger, keys)
+    tally.count(counted, sign=-1)
+    await connection.execute(SQL["delete_bookings"], ledger.ledger_id, keys)
+    await booking_statistics.add(connection, ledger, tally)
+    return len(counted)
 
 
 async def fill(connection: Connection, chunk: Chunk) -> None:
@@ -77,7 +117,16 @@ async def finish(connection: Connection) -> None:
     await booking_statistics.unite(connection)
 
 
-PROJECTION = Projection(name="calendar_events", version=1, apply=apply, of="bookings", fill=fill, finish=finish)
+PROJECTION = Projection(
+    name="calendar_events",
+    version=1,
+    apply=apply,
+    of="bookings",
+    fill=fill,
+    finish=finish,
+    compare=compare,
+    rewrite=rewrite,
+)
 
 
 def number_lookup(connection: Connection, ledger: Ledger) -> NumberLookup:

@@ -7,6 +7,8 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from ledger.history import NumberLookup
 from ledger.postgres import Connection
 from ledger.questions import Doubted
@@ -45,3 +47,18 @@ async def read_unlisted(
     return [
         Expected(uid=row["cal_com_event_id"], status=row["booking_status"], heard_at=row["updated_at"]) for row in rows
     ]
+
+
+class Over(msgspec.Struct, frozen=True, kw_only=True):
+    """A booking that is over; `is_number`: it goes by its number, no uid is known."""
+
+    uid: str
+    is_number: bool
+
+
+async def read_over(
+    connection: Connection, ledger: Ledger, *, before: datetime, after: str, rows_max: int
+) -> list[Over]:
+    """Bookings that were over, and last heard of, before a moment, in order of name, after this one."""
+    rows = await connection.fetch(SQL["read_over"], ledger.ledger_id, before, after, rows_max)
+    return [Over(uid=row["cal_com_event_id"], is_number=row["is_number"]) for row in rows]

@@ -21,3 +21,15 @@ WHERE c.ledger_id = $1
   AND c.updated_at < $4
   AND NOT EXISTS (SELECT FROM unnest($2::text[]) AS listed (uid) WHERE listed.uid = c.cal_com_event_id)
 ORDER BY c.cal_com_event_id;
+
+-- name: read_over
+-- Bookings that are over and were last heard of before a moment, in order of name. $1 ledger_id, $2 the moment,
+-- $3 after this name, $4 at most so many
+SELECT cal_com_event_id, cal_com_event_id IS NOT DISTINCT FROM booking_number::text AS is_number
+FROM projections.calendar_events
+WHERE ledger_id = $1
+  AND cal_com_event_id > $3
+  AND updated_at < $2
+  AND coalesce(end_time, start_time, updated_at) < $2
+ORDER BY cal_com_event_id
+LIMIT $4;

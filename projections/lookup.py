@@ -18,7 +18,7 @@ from ledger.folding import BY_ORDER, evolve, fold
 from ledger.history import Histories, load_histories
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from ledger.store import Ledger, read_head, read_position_as_of, read_stream_version
+from ledger.store import Ledger, read_head, read_position_as_of, read_stream_version, read_streams
 from ledger.vocabulary import Position, StreamId, StreamVersion
 from projections.calendar_events import CalendarEvent, calendar_event, number_lookup
 
@@ -123,12 +123,38 @@ async def read_history(
     """What happened to the booking, through its whole chain, each fact with what it changed. Raises NotFound."""
     up_to = await _end(connection, ledger, moment)
     histories, uid = await _load(connection, ledger, name, up_to=up_to, valid_at=moment.valid_at)
+    if _is_erased(histories, booking_stream(uid)):
+        return await _read_erased(connection, ledger, uid, up_to=up_to)
     entries: list[HistoryEntry] = []
     shown: dict[str, Any] = {}
     for booking in _chain(histories, _current(histories, uid)):
         told, shown = _entries(booking, histories, ledger, shown, confirm_on_accept=confirm_on_accept)
         entries += told
     return sorted(entries, key=lambda entry: (entry.occurred_at, entry.position))
+
+
+def _is_erased(histories: Histories, stream_id: StreamId) -> bool:
+    readings = histories.readings.get(stream_id, ())
+    return any(reading.redacted is not None and reading.redacted.gone for reading in readings)
+
+
+async def _read_erased(connection: Connection, ledger: Ledger, uid: str, *, up_to: Position) -> list[HistoryEntry]:
+    """All that is left of a booking that was erased: that something was told, and when."""
+    events = await read_streams(connection, ledger.ledger_id, [booking_stream(uid)], up_to=up_to)
+    return [
+        HistoryEntry(
+            uid=uid,
+            trigger=event.topic,
+            fact="Erased",
+            position=event.position,
+            occurred_at=event.occurred_at,
+            recorded_at=event.recorded_at,
+            late=False,
+            changes=[],
+        )
+        for event in events
+        if event.is_erased
+    ]
 
 
 async def find_streams(connection: Connection, ledger: Ledger, name: str) -> tuple[StreamId, ...]:

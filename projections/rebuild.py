@@ -27,7 +27,9 @@ import msgspec
 import structlog
 
 from ledger.errors import NotFound, RebuildUnderWay
+from ledger.keyring import NOTHING_SET, Sealing
 from ledger.postgres import Connection, connect
+from ledger.sealing import opened_keyring
 from ledger.sql import load_statements
 from ledger.store import Ledger, read_ledgers, read_log
 from ledger.vocabulary import LedgerId, Position
@@ -139,13 +141,18 @@ class Rebuild:
         *,
         confirm_on_accept: bool,
         processes: int | None = None,
+        sealing: Sealing = NOTHING_SET,
     ) -> None:
         self._dsn = dsn
         self._projection = projection
         self._generation = generation
         self._processes = processes or min(os.cpu_count() or 1, PROCESSES_MAX)
         self._order = Order(
-            dsn=dsn, projection=projection.name, generation=generation, confirm_on_accept=confirm_on_accept
+            dsn=dsn,
+            projection=projection.name,
+            generation=generation,
+            confirm_on_accept=confirm_on_accept,
+            sealing=sealing,
         )
         self._pages = PageReader(confirm_on_accept=confirm_on_accept)
         self._driver = str(uuid4())
@@ -155,7 +162,11 @@ class Rebuild:
 
     async def drive(self, tell: Tell | None = None) -> None:
         """The generation is live. Raises WheelLost when another drives or it was cancelled."""
-        connection = await connect(self._dsn, statement_seconds_max=STATEMENT_SECONDS_MAX)
+        async with opened_keyring(self._order.sealing) as keyring:
+            connection = await connect(self._dsn, statement_seconds_max=STATEMENT_SECONDS_MAX, keyring=keyring)
+            await self._drive(connection, tell)
+
+    async def _drive(self, connection: Connection, tell: Tell | None) -> None:
         watching: asyncio.Task[None] | None = None
         try:
             phase = await self._take_wheel(connection)
@@ -379,8 +390,7 @@ async def drive_rebuild(
     dsn: str, name: str, generation: int, *, confirm_on_accept: bool, tell: Tell | None = None
 ) -> None:
     """The generation is live. Raises WheelLost when another drives or it was cancelled."""
-    rebuild = Rebuild(dsn, find_projection(name), generation, confirm_on_accept=confirm_on_accept)
-    await rebuild.drive(tell)
+    await Rebuild(dsn, find_projection(name), generation, confirm_on_accept=confirm_on_accept).drive(tell)
 
 
 def _progress(row: asyncpg.Record) -> Progress:

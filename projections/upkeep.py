@@ -8,10 +8,11 @@ import asyncpg
 import structlog
 
 from ledger.errors import RebuildUnderWay
+from ledger.keyring import NOTHING_SET, Sealing
 from ledger.postgres import Connection, connect
 from projections.catalogue import BY_NAME
 from projections.generations import read_versions
-from projections.rebuild import SQL, WheelLost, begin_rebuild, drive_rebuild
+from projections.rebuild import SQL, Rebuild, WheelLost, begin_rebuild
 
 UPKEEP_EVERY_SECONDS = 2.0
 
@@ -24,8 +25,9 @@ class Upkeep:
     A projection whose code is newer than its tables gets a new one; the tables of those that are of no use are dropped.
     """
 
-    def __init__(self, dsn: str, *, confirm_on_accept: bool) -> None:
+    def __init__(self, dsn: str, *, confirm_on_accept: bool, sealing: Sealing = NOTHING_SET) -> None:
         self._dsn = dsn
+        self._sealing = sealing
         self._confirm_on_accept = confirm_on_accept
 
     @contextlib.asynccontextmanager
@@ -54,14 +56,19 @@ class Upkeep:
         try:
             await self._begin_outdated(connection)
             undriven = await connection.fetch(SQL["find_undriven"])
-            await self._drop_useless(connection)
+            await drop_useless(connection)
         finally:
             connection.terminate()
         for row in undriven:
             if row["projection"] in BY_NAME:
-                await drive_rebuild(
-                    self._dsn, row["projection"], row["generation"], confirm_on_accept=self._confirm_on_accept
+                rebuild = Rebuild(
+                    self._dsn,
+                    BY_NAME[row["projection"]],
+                    row["generation"],
+                    confirm_on_accept=self._confirm_on_accept,
+                    sealing=self._sealing,
                 )
+                await rebuild.drive()
 
     async def _begin_outdated(self, connection: Connection) -> None:
         versions = await read_versions(connection)
@@ -71,14 +78,18 @@ class Upkeep:
                     await begin_rebuild(connection, name)
                     log.info("rebuild_begun", projection=name, version=projection.version)
 
-    async def _drop_useless(self, connection: Connection) -> None:
-        """Tables that somebody still reads stay until the next look."""
-        for row in await connection.fetch(SQL["find_undropped"]):
-            key = (row["projection"], row["generation"])
-            try:
-                async with connection.transaction():
-                    await connection.execute(SQL["drop_tables"], *key)
-                    await connection.execute(SQL["forget_others"], row["projection"])
-                    await connection.execute(SQL["note_dropped"], *key)
-            except (asyncpg.LockNotAvailableError, asyncpg.DependentObjectsStillExistError):
-                log.info("generation_still_read", projection=row["projection"], generation=row["generation"])
+
+async def drop_useless(connection: Connection) -> bool:
+    """Tables of generations that are of no use are gone; whether all are: those that somebody still reads stay."""
+    dropped_all = True
+    for row in await connection.fetch(SQL["find_undropped"]):
+        key = (row["projection"], row["generation"])
+        try:
+            async with connection.transaction():
+                await connection.execute(SQL["drop_tables"], *key)
+                await connection.execute(SQL["forget_others"], row["projection"])
+                await connection.execute(SQL["note_dropped"], *key)
+        except (asyncpg.LockNotAvailableError, asyncpg.DependentObjectsStillExistError):
+            dropped_all = False
+            log.info("generation_still_read", projection=row["projection"], generation=row["generation"])
+    return dropped_all

@@ -19,8 +19,8 @@ from ledger.calcom.triggers import KNOWN_TRIGGERS
 from ledger.facts import AnyFact, Dated
 from ledger.filing import Receipt, file_delivery
 from ledger.postgres import Connection
-from ledger.store import Ledger, NewEvent, Placed, append, read_ledgers
-from ledger.vocabulary import LedgerId, StreamId
+from ledger.store import Ledger, NewEvent, Placed, RecordedEvent, append, read_ledgers, read_log
+from ledger.vocabulary import LedgerId, Position, StreamId
 
 MAIN = LedgerId(1)
 NOON = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
@@ -101,6 +101,11 @@ ANSWERS = (
     *("recording_url", "has_transcript", "first_occurred_at", "last_occurred_at", "last_position"),
 )
 """What can be read of a booking."""
+
+
+async def whole_log(connection: Connection, ledger_id: LedgerId = MAIN) -> list[RecordedEvent]:
+    """All events, bodies opened."""
+    return await read_log(connection, ledger_id, after=Position(0), events_max=1_000_000)
 
 
 def answers(booking: Booking) -> dict[str, object]:

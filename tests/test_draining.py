@@ -18,7 +18,7 @@ from ledger.spool_file import SpoolFile
 from ledger.spool_folder import locked
 from ledger.spooled import ledger_mark
 from ledger.store import Ledger, read_ledgers
-from tests.builders import MAIN, NOON, minutes, webhook
+from tests.builders import MAIN, NOON, minutes, webhook, whole_log
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def put(spool: Spool, ledger: Ledger, body: bytes, fresh_id: UUID | None =
 
 
 async def log(connection: asyncpg.Connection) -> list[bytes]:
-    return [row["state"] for row in await connection.fetch("SELECT state FROM ledger.events ORDER BY position")]
+    return [event.body for event in await whole_log(connection)]
 
 
 def numbered(count: int) -> list[bytes]:
