@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -15,8 +15,10 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from api.alarms import Raised
 from api.composition import Running
 from api.metric_names import METRICS, Values
+from ledger.alarms import ALARMS
 from ledger.postgres import DATABASE_ERRORS, borrowed
 from ledger.spooled import SpoolState
 from ledger.vocabulary import LedgerId
@@ -37,6 +39,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     status: list[ProjectionStatus]
     rebuilds: list[RebuildProgress]
     last_webhooks: Mapping[LedgerId, datetime]
+    raised: Sequence[Raised]
 
 
 class Exposition(Collector):
@@ -63,6 +66,7 @@ class Exposition(Collector):
             **_of_appender(self._running),
             **_of_spool(self._spooled),
             **_of_database(self._running, self._found),
+            **_of_alarms(self._running, self._found, self._spooled),
             **_of_runner(self._running),
         }
         for metric in METRICS:
@@ -75,6 +79,7 @@ class Exposition(Collector):
                     status=await read_status(connection),
                     rebuilds=await read_rebuilds(connection),
                     last_webhooks=await read_last_webhooks(connection),
+                    raised=await self._running.watch.look(connection),
                 )
         except DATABASE_ERRORS as error:
             log.info("metrics_without_database", error=type(error).__name__)
@@ -149,6 +154,22 @@ def _of_database(running: Running, found: Found | None) -> Mapping[str, Values]:
         "projection_state": [((*_place(one), state), one.state == state) for one in status for state in STATES],
         "rebuild_events_done": [((one.projection,), one.events_done) for one in rebuilds],
         "rebuild_events_total": [((one.projection,), one.events_total) for one in rebuilds],
+    }
+
+
+def _of_alarms(running: Running, found: Found | None, spooled: SpoolState | None) -> Mapping[str, Values]:
+    """None of a ledger's while the database does not answer."""
+    raised = {(one.ledger_id, one.alarm.name) for one in found.raised} if found else set()
+    of_ledgers = [name for name in ALARMS if name != "spool_in_use"] if found else []
+    return {
+        "alarm": [
+            *(
+                ((str(ledger.ledger_id), name), (ledger.ledger_id, name) in raised)
+                for ledger in running.watch.ledgers
+                for name in of_ledgers
+            ),
+            (("", "spool_in_use"), spooled is not None and spooled.level != "empty"),
+        ]
     }
 
 

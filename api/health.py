@@ -1,20 +1,24 @@
-"""Is it alive, is it ready: for load balancers and supervisors, hence public and without any detail."""
+"""Is it alive, is it ready: for load balancers and supervisors, hence public and without any detail but names."""
 
 import asyncio
 import sqlite3
 from typing import Any, Final, Literal
 
+import structlog
 from litestar import Response, get
 from litestar.datastructures import State
 
 from api.auth import PUBLIC
 from api.composition import Running
+from ledger.alarms import AlarmName
 from ledger.postgres import DATABASE_ERRORS, borrowed
 from ledger.spool import Spool
 from ledger.spooled import SpoolLevel
 
 ANSWER_SECONDS_MAX: Final = 2.0
 TAKING: Final = ("empty", "in use", "nearly full")
+
+log = structlog.get_logger()
 
 
 @get("/livez", opt=PUBLIC, summary="Alive")
@@ -25,9 +29,10 @@ async def livez() -> dict[str, str]:
 
 @get("/readyz", opt=PUBLIC, summary="Ready")
 async def readyz(state: State) -> Response[dict[str, Any]]:
-    """200 when a webhook would be kept now: `ready`, or `degraded` where that hangs on one of database and spool alone.
+    """200 when a webhook would be kept now: `ready`, or `degraded`, with the names of the reasons.
 
-    503 when neither takes it, or no secret is set.
+    It is degraded where that hangs on one of database and spool alone, and while there are alarms (their sentences are
+    at /api/admin/reconcile). 503 when neither takes it, or no secret is set.
     """
     running: Running = state.running
     database = await _is_answering(running)
@@ -35,8 +40,12 @@ async def readyz(state: State) -> Response[dict[str, Any]]:
     checks = {"database": database, "webhook_secret": bool(running.webhook_secrets), "spool": spool}
     if not running.webhook_secrets or not (database or spool in TAKING):
         return Response({"status": "not ready", "checks": checks}, status_code=503)
-    is_sound = database and spool in ("empty", "in use")
-    return Response({"status": "ready" if is_sound else "degraded", "checks": checks})
+    reasons: list[str] = sorted(await _alarms(running)) if database else ["database_away"]
+    if spool not in ("empty", "in use"):
+        reasons.append(f"spool_{spool.replace(' ', '_')}")
+    if reasons:
+        return Response({"status": "degraded", "checks": checks, "reasons": reasons})
+    return Response({"status": "ready", "checks": checks})
 
 
 async def _is_answering(running: Running) -> bool:
@@ -47,6 +56,16 @@ async def _is_answering(running: Running) -> bool:
             return bool(await connection.fetchval("SELECT true"))
     except DATABASE_ERRORS:
         return False
+
+
+async def _alarms(running: Running) -> set[AlarmName]:
+    """Those that there are; none where that cannot be said in time: it does not keep a webhook from being kept."""
+    try:
+        async with borrowed(running.pool, seconds_max=ANSWER_SECONDS_MAX) as connection:
+            return {one.alarm.name for one in await running.watch.look(connection)}
+    except DATABASE_ERRORS as error:
+        log.info("readiness_without_alarms", error=type(error).__name__)
+        return set()
 
 
 async def _level(spool: Spool | None) -> SpoolLevel | Literal["unusable"]:

@@ -11,7 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from api.auth import OPERATOR
 from api.composition import Running
-from api.linking import LinkAnswer, link_delivery
+from api.linking import LinkAnswer, link_delivery, unlink_delivery
 from api.preconditions import IfMatch, expected_version
 from api.tenancy import visible_ledger
 from ledger.vocabulary import Position
@@ -76,11 +76,44 @@ async def post_link(
         delivery_id=data.event_id,
         expected_version=expected_version(if_match),
     )
+    _tell("delivery_linked", data, answer)
+    return answer
+
+
+@post(
+    "/api/bookings/{uid:str}/unlink",
+    status_code=200,
+    opt=OPERATOR,
+    summary="Take back that a delivery is about this booking",
+)
+async def post_unlink(
+    *,
+    request: Request[Any, Any, Any],
+    state: State,
+    uid: FromPath[str],
+    data: JSONBody[LinkWish],
+    if_match: IfMatch = None,
+    ledger: LedgerName = None,
+) -> LinkAnswer:
+    """What it said of any booking counts no more; it may be linked again, to this one or another."""
+    running: Running = state.running
+    answer = await unlink_delivery(
+        running.pool,
+        running.appender,
+        visible_ledger(request, ledger),
+        name=uid,
+        delivery_id=data.event_id,
+        expected_version=expected_version(if_match),
+    )
+    _tell("delivery_unlinked", data, answer)
+    return answer
+
+
+def _tell(event: str, wish: LinkWish, answer: LinkAnswer) -> None:
     log.info(
-        "delivery_linked",
-        event_id=str(data.event_id),
+        event,
+        event_id=str(wish.event_id),
         booking=answer.booking,
         position=answer.position,
         duplicate=answer.duplicate,
     )
-    return answer

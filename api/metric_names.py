@@ -83,6 +83,12 @@ METRICS: Final = (
     ),
     Described("spool_bytes", "gauge", (), "How much of the disk the spool takes."),
     Described("spool_oldest_age_seconds", "gauge", (), "How long the oldest of them has been waiting; 0 with none."),
+    Described(
+        "alarm",
+        "gauge",
+        ("ledger", "alarm"),
+        "1 while somebody should look at this (ledger/alarms.py), else 0; the spool's is of no ledger.",
+    ),
     Described("database_up", "gauge", (), "1 if the database answered all that this page asks, in time."),
     Described("pool_connections", "gauge", ("state",), "Connections to it: used, idle, and how many there may be."),
     Described(

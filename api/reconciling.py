@@ -8,11 +8,12 @@ from litestar import Request, get, post
 from litestar.datastructures import State
 from litestar.params import QueryParameter
 
+from api.alarms import read_raised
 from api.auth import ADMIN
 from api.composition import Running
 from api.parameters import PAGE_ROWS_DEFAULT, CursorText, Limit, Text, read_cursor, read_name, write_cursor
 from api.tenancy import visible_ledger
-from ledger.alarms import Alarm, read_alarms, spool_in_use
+from ledger.alarms import Alarm, spool_in_use
 from ledger.drift import Drift, DriftFilter, DriftKind, DriftPlace, list_drift
 from ledger.errors import BadParameter, BadSetting
 from ledger.schedule import Turn, list_turns
@@ -81,7 +82,8 @@ async def get_reconciling(request: Request[Any, Any, Any], state: State, ledger:
     async with running.pool.acquire() as connection:
         sweeps = await list_sweeps(connection, log, rows_max=SWEEPS_SHOWN_MAX)
         turns = await list_turns(connection, log)
-        alarms = await read_alarms(connection, log, now=datetime.now(UTC))
+        raised = await read_raised(connection, [log], now=datetime.now(UTC))
+    alarms = [one.alarm for one in raised]
     spooled = await running.spool.state() if running.spool is not None else None
     waiting = spooled and spool_in_use(spooled.level, sum(spooled.waiting.values()))
     return Reconciling(sweeps=sweeps, turns=turns, alarms=[*alarms, waiting] if waiting else alarms)

@@ -3,12 +3,14 @@
 webhooks_silent      Cal.com has changes that no webhook told us of, and for hours none has come at all
 signatures_refused   many deliveries under a wrong secret
 drift_high           many bookings differed from Cal.com within a day
+read_models_behind   events have been waiting to be shown for longer than they should
 spool_in_use         deliveries wait on disk, since Postgres does not take them
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -26,13 +28,14 @@ MISMATCHES_WITHIN: Final = timedelta(minutes=10)
 MISMATCHES_MAX: Final = 10
 DRIFT_WITHIN: Final = timedelta(days=1)
 DRIFT_BOOKINGS_MAX: Final = 25
+BEHIND_SECONDS_MAX: Final = 60.0
 
-AlarmName = Literal["webhooks_silent", "signatures_refused", "drift_high", "spool_in_use"]
-ALARMS: Final[tuple[AlarmName, ...]] = ("webhooks_silent", "signatures_refused", "drift_high", "spool_in_use")
+AlarmName = Literal["webhooks_silent", "signatures_refused", "drift_high", "read_models_behind", "spool_in_use"]
+ALARMS: Final[tuple[AlarmName, ...]] = get_args(AlarmName)
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """`count`: how many deliveries or bookings it is about. `sentence` says what to do."""
+    """`count`: how many deliveries, bookings or read models it is about. `sentence` says what to do."""
 
     name: AlarmName
     count: int
@@ -40,7 +43,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_alarms(connection: Connection, ledger: Ledger, *, now: datetime) -> list[Alarm]:
-    """Those that the database shows."""
+    """Those that the log, and what lies beside it, show."""
     last = await connection.fetchval(SQL["read_last_webhook"], ledger.ledger_id, LOOKED_AT_EVENTS_MAX)
     since = max(last or now - SILENT_AFTER, now - SILENT_AFTER)
     unheard = await connection.fetchval(SQL["count_drift"], ledger.ledger_id, since)
@@ -84,6 +87,18 @@ def drift_high(differing: int) -> Alarm | None:
         "on the way: see /api/admin/drift"
     )
     return Alarm(name="drift_high", count=differing, sentence=sentence)
+
+
+def read_models_behind(lags: Mapping[str, float]) -> Alarm | None:
+    """`lags`: of each read model, how long the first event that it lacks has been waiting, in seconds."""
+    behind = sorted(name for name, seconds in lags.items() if seconds > BEHIND_SECONDS_MAX)
+    if not behind:
+        return None
+    sentence = (
+        f"{', '.join(behind)}: events have been waiting for {max(lags.values()):,.0f} s; look whether a worker runs, "
+        "and what it says: booking-ledger projections status"
+    )
+    return Alarm(name="read_models_behind", count=len(behind), sentence=sentence)
 
 
 def spool_in_use(level: SpoolLevel, waiting: int) -> Alarm | None:

@@ -7,9 +7,13 @@ made of these.
 
 A delivery that names no booking gets one by a person's word: `booking.linked` on that booking's stream. It carries the
 delivery's body, so that the stream tells all by itself, and means what that body would mean if it named the booking.
-One delivery has one booking: the event id is made of the delivery's alone.
+One delivery has one booking: the event id is made of the delivery's, and of how often its link was taken back.
+
+A link that was wrong is taken back by `booking.unlinked`, on the same stream: what the linked delivery said of any
+booking counts no more, whichever of the two events is read first.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -31,6 +35,7 @@ SUPERSEDED_TOPIC = "booking.superseded"
 SEAT_MOVED_TOPIC = "booking.seat_moved"
 LINK_TOPICS = frozenset({SUPERSEDED_TOPIC, SEAT_MOVED_TOPIC})
 LINKED_TOPIC = "booking.linked"
+UNLINKED_TOPIC = "booking.unlinked"
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,16 +76,54 @@ class Linked(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-def linked_id(ledger: Ledger, delivery_id: UUID) -> UUID:
-    """The id of the event that links a delivery, to whichever booking."""
-    return ledger.event_id("linked", delivery_id.bytes)
+class Unlinked(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `booking.unlinked`: the event that counts no more, and the streams of which it said something."""
+
+    event: UUID
+    about: tuple[StreamId, ...]
+
+
+def linked_id(ledger: Ledger, delivery_id: UUID, *, taken_back: int = 0) -> UUID:
+    """The id of the event that links a delivery, to whichever booking. `taken_back`: how many of its links were."""
+    again = taken_back.to_bytes(2) if taken_back else b""
+    return ledger.event_id("linked", delivery_id.bytes + again)
+
+
+def unlinked_id(ledger: Ledger, linked: UUID) -> UUID:
+    """The id of the event that takes a link back."""
+    return ledger.event_id("unlinked", linked.bytes)
+
+
+def unlinked_event(
+    ledger: Ledger, linked: RecordedEvent, about: Iterable[StreamId], *, expected_version: int | None = None
+) -> NewEvent:
+    """What takes the link back. `about`: the streams of which the linked delivery says something."""
+    return NewEvent(
+        event_id=unlinked_id(ledger, linked.event_id),
+        stream_id=linked.stream_id,
+        topic=UNLINKED_TOPIC,
+        body=msgspec.json.encode(Unlinked(event=linked.event_id, about=tuple(sorted({linked.stream_id, *about})))),
+        occurred_at=linked.occurred_at,
+        source="command",
+        expected_version=expected_version,
+    )
+
+
+def read_unlinked(body: bytes) -> Unlinked:
+    return msgspec.json.decode(body, type=Unlinked)
 
 
 def linked_events(
-    ledger: Ledger, delivery: RecordedEvent, stream_id: StreamId, *, expected_version: int | None = None
+    ledger: Ledger,
+    delivery: RecordedEvent,
+    stream_id: StreamId,
+    *,
+    expected_version: int | None = None,
+    taken_back: int = 0,
 ) -> tuple[NewEvent, ...]:
     """What gives the delivery to the booking of this stream: `booking.linked`, and a link where it replaces another.
 
+    `taken_back`: how many links of this delivery were taken back before.
     Raises NotFound for an event that is no delivery, NotLinkable.
     """
     if delivery.source != "webhook":
@@ -92,7 +135,7 @@ def linked_events(
     if not meaning_of(attributed):
         raise NotLinkable(delivery.event_id, "it says nothing of a booking")
     linked = NewEvent(
-        event_id=linked_id(ledger, delivery.event_id),
+        event_id=linked_id(ledger, delivery.event_id, taken_back=taken_back),
         stream_id=stream_id,
         topic=LINKED_TOPIC,
         body=msgspec.json.encode(Linked(by_event=delivery.event_id, body=delivery.body)),
@@ -108,7 +151,12 @@ def linked_events(
 
 def read_linked(stream_id: StreamId, body: bytes) -> Envelope:
     """The linked delivery's envelope, as if it named the booking on whose stream the link lies."""
-    return _attributed(open_envelope(msgspec.json.decode(body, type=Linked).body), stream_id)
+    return _attributed(open_envelope(linked_body(body)), stream_id)
+
+
+def linked_body(body: bytes) -> bytes:
+    """The linked delivery's body, as it came in."""
+    return msgspec.json.decode(body, type=Linked).body
 
 
 def _attributed(envelope: Envelope, stream_id: StreamId) -> Envelope:

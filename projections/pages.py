@@ -13,11 +13,15 @@ from datetime import datetime
 import msgspec
 import structlog
 
-from ledger.history import Reading, load_histories, read_event
+from ledger.calcom.envelope import BOOKING_STREAM_PREFIX
+from ledger.history import load_histories, read_event
 from ledger.postgres import Connection
+from ledger.readings import Reading
 from ledger.store import Ledger, RecordedEvent, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
 from projections.calendar_events import number_lookup
+from projections.generations import read_visibility
+from projections.namesakes import without_namesakes
 from projections.projection import Page
 
 TURN_EVENTS = 100
@@ -112,10 +116,45 @@ class PageReader:
             ledger=ledger,
             events=events,
             readings=readings,
-            histories=histories,
+            histories=await without_namesakes(connection, ledger, histories, up_to=end),
             synced_at=_when_recorded,
             confirm_on_accept=self._confirm_on_accept,
         )
+
+
+async def read_again(
+    connection: Connection,
+    ledger: Ledger,
+    events: Sequence[RecordedEvent],
+    *,
+    up_to: Position,
+    confirm_on_accept: bool,
+    also: Collection[StreamId] = (),
+) -> Page:
+    """A page of events that were applied, or should have been, before: its bookings are what they are at `up_to`.
+
+    `also`: streams of further bookings. Each event's own is one of them where it is a booking's, whatever it says.
+    """
+    readings = [read_event(event) for event in events]
+    own = {event.stream_id for event in events if event.stream_id.startswith(BOOKING_STREAM_PREFIX)}
+    histories = await load_histories(
+        connection,
+        ledger.ledger_id,
+        {*own, *also, *(stream_id for reading in readings for stream_id in _touched(reading))},
+        up_to=up_to,
+        look_up_numbers=number_lookup(connection, ledger),
+    )
+    histories = await without_namesakes(connection, ledger, histories, up_to=up_to)
+    positions = [event.position for event in events]
+    first = min([*positions, *(booking.last_position for booking in histories.bookings.values())])
+    return Page(
+        ledger=ledger,
+        events=events,
+        readings=readings,
+        histories=histories,
+        synced_at=await read_visibility(connection, ledger, after=Position(first - 1)),
+        confirm_on_accept=confirm_on_accept,
+    )
 
 
 def _when_recorded(_position: int, recorded_at: datetime) -> datetime:

@@ -12,15 +12,13 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from ledger.calcom.envelope import BOOKING_STREAM_PREFIX
-from ledger.history import Reading, load_histories, read_event
 from ledger.postgres import Connection, is_database_trouble
 from ledger.sql import load_statements
 from ledger.store import Ledger, RecordedEvent, read_log
-from ledger.vocabulary import Position, StreamId
-from projections.calendar_events import number_lookup
-from projections.generations import Place, point_at, read_visibility
-from projections.projection import Page, Projection
+from ledger.vocabulary import Position
+from projections.generations import Place, point_at
+from projections.pages import read_again
+from projections.projection import Projection
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
@@ -119,32 +117,10 @@ async def _apply(connection: Connection, ledger: Ledger, place: Place, *, confir
     if standing is None or await connection.fetchval(SQL["unpark_event"], *key, place.position) is None:
         return False
     event = await _event(connection, ledger, place.position)
-    reading = read_event(event)
-    histories = await load_histories(
-        connection,
-        ledger.ledger_id,
-        _touched(event, reading),
-        up_to=standing,
-        look_up_numbers=number_lookup(connection, ledger),
-    )
-    first = min([place.position, *(booking.last_position for booking in histories.bookings.values())])
-    page = Page(
-        ledger=ledger,
-        events=[event],
-        readings=[reading],
-        histories=histories,
-        synced_at=await read_visibility(connection, ledger, after=Position(first - 1)),
-        confirm_on_accept=confirm_on_accept,
-    )
+    page = await read_again(connection, ledger, [event], up_to=standing, confirm_on_accept=confirm_on_accept)
     await point_at(connection, place.projection.name, place.generation)
     await place.projection.apply(connection, page)
     return True
-
-
-def _touched(event: RecordedEvent, reading: Reading) -> set[StreamId]:
-    """The streams that the event bears on; its own is one of them where it is a booking's, whatever the event says."""
-    touched = {stream_id for stream_id, _ in reading.facts} | {*reading.chain}
-    return touched | {event.stream_id} if event.stream_id.startswith(BOOKING_STREAM_PREFIX) else touched
 
 
 def _key(ledger: Ledger, place: Place) -> tuple[int, str, int]:

@@ -15,7 +15,7 @@ import msgspec
 from ledger.calcom.envelope import open_envelope
 from ledger.calcom.meaning import details_of
 from ledger.calcom.triggers import BOOKING_TRIGGERS, TOPICS
-from ledger.links import linked_id
+from ledger.linked import find_linked
 from ledger.postgres import Connection
 from ledger.sql import load_statements
 from ledger.store import Ledger, RecordedEvent, read_head, read_unattributed
@@ -91,10 +91,8 @@ async def list_suggestions(
 async def _without_linked(
     connection: Connection, ledger: Ledger, deliveries: Sequence[RecordedEvent]
 ) -> list[RecordedEvent]:
-    link_ids = {delivery.position: linked_id(ledger, delivery.event_id) for delivery in deliveries}
-    rows = await connection.fetch(SQL["find_recorded"], ledger.ledger_id, list(link_ids.values()))
-    recorded = {row["event_id"] for row in rows}
-    return [delivery for delivery in deliveries if link_ids[delivery.position] not in recorded]
+    linked = await find_linked(connection, ledger, [delivery.event_id for delivery in deliveries])
+    return [delivery for delivery in deliveries if delivery.event_id not in linked]
 
 
 async def _suggest(connection: Connection, ledger: Ledger, deliveries: Sequence[RecordedEvent]) -> list[Suggestion]:

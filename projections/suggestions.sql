@@ -1,11 +1,5 @@
 -- Bookings that a delivery may mean: projections.booking_attendees and projections.calendar_events.
 
--- name: find_recorded
--- Which of these events are in the log. $1 ledger_id, $2 event_ids
-SELECT event_id
-FROM ledger.events
-WHERE ledger_id = $1 AND event_id = ANY($2::uuid[]);
-
 -- name: find_bookings_of_attendees
 -- For each of some attendees the bookings that may be meant, the likeliest first: those of the start that was told, then
 -- what was to come when it was told, the next first, then what was over, the latest first. A booking that was

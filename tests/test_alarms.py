@@ -9,11 +9,13 @@ from structlog.testing import capture_logs
 
 from api.jobs import INTERVALS, Reconciliation, checkpoint_job, reconciliation_jobs
 from ledger.alarms import (
+    BEHIND_SECONDS_MAX,
     DRIFT_BOOKINGS_MAX,
     MISMATCHES_MAX,
     SILENT_AFTER,
     drift_high,
     read_alarms,
+    read_models_behind,
     signatures_refused,
     spool_in_use,
     webhooks_silent,
@@ -64,6 +66,13 @@ def test_drift_above_its_bound_and_a_spool_in_use_are_alarms() -> None:
     waiting = spool_in_use("in use", 3)
     assert waiting is not None
     assert waiting.count == 3
+
+
+def test_a_read_model_far_behind_is_named() -> None:
+    assert read_models_behind({"calendar_events": BEHIND_SECONDS_MAX, "facts": 0.0}) is None
+    alarm = read_models_behind({"calendar_events": BEHIND_SECONDS_MAX + 1, "facts": 0.0})
+    assert alarm is not None
+    assert (alarm.count, alarm.sentence.partition(":")[0]) == (1, "calendar_events")
 
 
 async def names(connection: Connection) -> list[str]:

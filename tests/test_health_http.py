@@ -2,11 +2,16 @@
 
 import asyncio
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import msgspec
 
-from tests.builders import webhook
+from api.alarms import read_raised
+from ledger.alarms import MISMATCHES_MAX
+from ledger.store import read_ledgers
+from tests.builders import webhook, whole_log
 from tests.serving import (
     KEY,
     SECRET,
@@ -16,7 +21,9 @@ from tests.serving import (
     connected,
     deliver,
     deliver_all,
+    free_port,
     postgres_away,
+    run,
     serving,
     signed,
     speaking_to,
@@ -62,6 +69,7 @@ async def test_a_server_that_hangs_on_its_spool_alone_is_degraded_and_ready_agai
                     assert away.json() == {
                         "status": "degraded",
                         "checks": {"database": False, "webhook_secret": True, "spool": level},
+                        "reasons": ["database_away"],
                     }
                     assert (await deliver(http, webhook("PING", {}))).status_code == 202
                 assert (await http.get("/livez")).status_code == 200
@@ -82,6 +90,7 @@ async def test_a_server_that_can_keep_nothing_is_not_ready(
         async with speaking_to(server, key=None) as http, connected(durable_cluster) as admin:
             there = await http.get("/readyz")
             assert (there.status_code, there.json()["status"]) == (200, "degraded")
+            assert there.json()["reasons"] == ["spool_unusable"]
             await deliver_all(http, webhook("PING", {}))
             async with postgres_away(admin, durable_database):
                 away = await http.get("/readyz")
@@ -91,6 +100,47 @@ async def test_a_server_that_can_keep_nothing_is_not_ready(
                     "checks": {"database": False, "webhook_secret": True, "spool": "unusable"},
                 }
                 assert_is_problem(await deliver(http, webhook("PING", {})), 503)
+
+
+async def test_alarms_are_named_where_readiness_and_numbers_are_asked_for(server: Server) -> None:
+    """Ten deliveries under another secret; the webhooks still go in, so it is ready enough to be sent more."""
+    alarm = 'booking_ledger_alarm{alarm="signatures_refused",ledger="1"} %s'
+    async with speaking_to(server) as http:
+        assert alarm % "0.0" in (await http.get("/metrics")).text
+        body = webhook("BOOKING_CREATED", {"uid": "a"})
+        for _ in range(MISMATCHES_MAX):
+            assert (await http.post(WEBHOOK, content=body, headers=signed(body, "another"))).status_code == 401
+
+        async def is_degraded() -> bool:
+            return bool((await http.get("/readyz")).json()["status"] == "degraded")
+
+        await until(is_degraded)
+        ready = await http.get("/readyz")
+        assert (ready.status_code, ready.json()["reasons"]) == (200, ["signatures_refused"])
+        assert alarm % "1.0" in (await http.get("/metrics")).text
+        assert (await deliver(http, body)).status_code == 200
+    told = run("doctor", "--json", DATABASE_URL=server.dsn, CAL_COM_WEBHOOK_SECRET=SECRET, PORT=str(free_port()))
+    (check,) = [one for one in msgspec.json.decode(told.stdout)["checks"] if one["name"] == "alarms"]
+    assert not check["ok"]
+    assert "add the new one to CAL_COM_WEBHOOK_SECRET" in check["detail"]
+
+
+async def test_read_models_that_nobody_keeps_current_are_an_alarm(durable_database: str, tmp_path: Path) -> None:
+    with serving(durable_database, tmp_path, options=("--no-worker",)) as server:
+        async with speaking_to(server, key=None) as http, connected(durable_database) as connection:
+            await deliver_all(http, webhook("PING", {}))
+            assert (await http.get("/readyz")).json()["status"] == "ready"
+            ledger = (await read_ledgers(connection))["main"]
+            assert await read_raised(connection, [ledger], now=datetime.now(UTC)) == []
+            await connection.execute("ALTER TABLE ledger.events DISABLE TRIGGER USER")
+            await connection.execute("UPDATE ledger.events SET recorded_at = recorded_at - interval '2 minutes'")
+
+            async def is_degraded() -> bool:
+                return bool((await http.get("/readyz")).json().get("reasons") == ["read_models_behind"])
+
+            await until(is_degraded)
+            await connection.execute("UPDATE projections.generations SET paused = true")
+            assert await read_raised(connection, [ledger], now=datetime.now(UTC)) == []
 
 
 async def test_readiness_is_yes_or_no_however_connections_die(durable_database: str, tmp_path: Path) -> None:
@@ -141,7 +191,7 @@ async def test_a_server_told_to_stop_finishes_what_it_has_begun(server: Server) 
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert server.process.wait(20) in (0, -signal.SIGTERM)
     async with connected(server.dsn) as connection:
-        assert await connection.fetchval("SELECT state FROM ledger.events") == body
+        assert [event.body for event in await whole_log(connection)] == [body]
 
 
 async def test_what_was_refused_just_before_the_end_is_in_the_logs_too(server: Server) -> None:

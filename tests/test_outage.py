@@ -7,6 +7,7 @@ The acceptance run, PostgreSQL stopped for a minute in the middle of 10,000 deli
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -18,15 +19,18 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from tests.builders import minutes, webhook
+from tests.builders import minutes, webhook, whole_log
 from tests.mortal_postgres import MortalPostgres, mortal_postgres
 from tests.serving import (
+    COMMAND,
     KEY,
     SECRET,
+    START_SECONDS_MAX,
     WEBHOOK,
     Server,
     connected,
     deliver,
+    environment,
     free_port,
     run,
     serving,
@@ -93,10 +97,14 @@ class Senders:
         self._numbers = iter(range(count))
         self._is_up = asyncio.Event()
         self._is_up.set()
+        self._up_since = 0.0
         self._one_more = asyncio.Event()
 
     async def send_all(self, *, a_second: float | None = None) -> None:
-        """As fast as it goes, or at a steady pace: then an answer's time counts from when it was due to be sent."""
+        """As fast as it goes, or at a steady pace: then an answer's time counts from when it was due to be sent.
+
+        Where nobody was there to answer then, it counts from when it was sent.
+        """
         begun = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             for _ in range(SENDERS):
@@ -116,7 +124,7 @@ class Senders:
         headers = signed(delivery)
         for tries in range(1, TRIES_MAX + 1):
             await self._is_up.wait()
-            begun = due or time.monotonic()
+            begun = due if due is not None and due >= self._up_since else time.monotonic()
             try:
                 answer = await http.post(WEBHOOK, content=delivery, headers=headers)
             except httpx.TransportError:
@@ -130,11 +138,12 @@ class Senders:
             self._one_more.clear()
             await self._one_more.wait()
 
-    def kill_server(self) -> None:
+    async def kill_server(self) -> None:
         """Another has taken its place; until then nobody is there to answer."""
         self._is_up.clear()
         self.server.kill()
-        self.server = self._restart()
+        self.server = await asyncio.to_thread(self._restart)
+        self._up_since = time.monotonic()
         self._is_up.set()
 
 
@@ -143,9 +152,9 @@ async def assert_all_is_kept_once(connection: asyncpg.Connection, answered: Sequ
 
     Once; but one without a time of its own, that was sent again unanswered, may be two deliveries to us.
     """
-    rows = await connection.fetch("SELECT position, state FROM ledger.events ORDER BY position")
-    assert [row["position"] for row in rows] == list(range(1, len(rows) + 1))
-    kept = Counter(row["state"] for row in rows)
+    events = await whole_log(connection)
+    assert [event.position for event in events] == list(range(1, len(events) + 1))
+    kept = Counter(event.body for event in events)
     assert set(kept) == {body(one.number) for one in answered}
     tries = {body(one.number): 1 if one.number % TIMELESS_EVERY else one.tries for one in answered}
     assert {state: count for state, count in kept.items() if count > tries[state]} == {}
@@ -208,7 +217,7 @@ async def test_nothing_is_refused_lost_or_doubled_while_postgres_and_the_server_
         postgres.send(signal.SIGKILL)
         begun = time.monotonic()
         await senders.until_answered(0.3, DELIVERIES)
-        senders.kill_server()
+        await senders.kill_server()
         await senders.until_answered(0.45, DELIVERIES)
         await postgres.start()
         away.append((begun, time.monotonic()))
@@ -218,7 +227,7 @@ async def test_nothing_is_refused_lost_or_doubled_while_postgres_and_the_server_
         await senders.until_answered(0.85, DELIVERIES)
         await postgres.start()
         away.append((begun, time.monotonic()))
-        senders.kill_server()  # with its drain under way
+        await senders.kill_server()  # with its drain under way
 
     try:
         await asyncio.gather(senders.send_all(), rage())
@@ -337,6 +346,28 @@ async def test_two_servers_of_one_home_share_its_spool_and_nothing_is_kept_twice
                 await assert_all_is_kept_once(connection, [sent(number) for number in range(200)])
 
 
+async def test_a_worker_drains_what_servers_that_are_gone_have_left(postgres: MortalPostgres, tmp_path: Path) -> None:
+    """Two servers of one machine are killed while PostgreSQL is away; nobody but a worker comes back."""
+    with serving(postgres.dsn, tmp_path) as one, serving(postgres.dsn, tmp_path) as other:
+        async with speaking_to(one) as first, speaking_to(other) as second:
+            postgres.send(signal.SIGQUIT)
+            answers = await asyncio.gather(*(deliver((first, second)[n % 2], body(n)) for n in range(100)))
+            assert {answer.status_code for answer in answers} == {202}
+        one.kill()
+        other.kill()
+    await postgres.start()
+    home = environment({**SETTINGS, "DATABASE_URL": postgres.dsn, "BOOKING_LEDGER_HOME": str(tmp_path)})
+    worker = await asyncio.create_subprocess_exec(COMMAND, "worker", env=home, stdout=subprocess.DEVNULL)
+    try:
+        async with connected(postgres.dsn) as connection:
+            await until_all_in(connection, 100, seconds=DRAIN_SECONDS_MAX + START_SECONDS_MAX)
+            await assert_all_is_kept_once(connection, [sent(number) for number in range(100)])
+            await until_current(connection)
+    finally:
+        worker.terminate()
+    assert await worker.wait() == 0
+
+
 async def test_a_doctor_tells_what_waits_in_the_spool(postgres: MortalPostgres, tmp_path: Path) -> None:
     def spool_check(dsn: str = postgres.dsn) -> dict[str, object]:
         examined = run(
@@ -363,17 +394,26 @@ async def test_a_doctor_tells_what_waits_in_the_spool(postgres: MortalPostgres, 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("count", "away_seconds"), [(10_000, 60)])
+@pytest.mark.parametrize("ending", [signal.SIGQUIT, signal.SIGKILL])
 async def test_postgres_stopped_for_a_minute_in_the_middle_of_ten_thousand_deliveries(
-    postgres: MortalPostgres, tmp_path: Path, count: int, away_seconds: int
+    postgres: MortalPostgres, tmp_path: Path, count: int, away_seconds: int, ending: signal.Signals
 ) -> None:
-    """At a steady pace, so that our answers are measured and not the sender's own queue."""
-    with serving(postgres.dsn, tmp_path) as server:
-        senders = Senders(server, restart=lambda: server, count=count)
+    """At a steady pace, so that our answers are measured and not the sender's own queue. The server is killed twice."""
+    port = free_port()
+
+    def start() -> Server:
+        return start_server(postgres.dsn, tmp_path, port=port, settings=SETTINGS)
+
+    senders = Senders(start(), restart=start, count=count)
+    try:
         sending = asyncio.create_task(senders.send_all(a_second=count / (away_seconds * 1.5)))
         begun = asyncio.get_running_loop().time()
         await at(begun + away_seconds * 0.25)
-        postgres.send(signal.SIGQUIT)
+        postgres.send(ending)
         away_since = time.monotonic()
+        for part in (0.6, 0.95):
+            await at(begun + away_seconds * part)
+            await senders.kill_server()
         await at(begun + away_seconds * 1.25)
         await postgres.start()
         back = time.monotonic()
@@ -384,6 +424,8 @@ async def test_postgres_stopped_for_a_minute_in_the_middle_of_ten_thousand_deliv
             await until_all_in(connection, count, seconds=DRAIN_SECONDS_MAX)
             assert Counter(one.status for one in senders.answered if one.status not in {200, 202}) == {}
             await assert_all_is_kept_once(connection, senders.answered)
+    finally:
+        senders.server.stop()
     away = [(away_since, back)]
     line = told(senders.answered, away)
     assert p99_ms(while_away(senders.answered, away)) / 1_000 < P99_SECONDS_MAX, line

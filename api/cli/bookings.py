@@ -1,4 +1,4 @@
-"""`booking-ledger bookings`: list, show, history, suggestions, link."""
+"""`booking-ledger bookings`: list, show, history, suggestions, link, unlink."""
 
 from typing import TYPE_CHECKING, get_args
 
@@ -158,12 +158,36 @@ def link(*, name: str, delivery_id: "UUID", ledger_name: str, as_json: bool) -> 
             ledger = await find_ledger(connection, ledger_name)
         return await link_delivery(pool, appender, ledger, name=name, delivery_id=delivery_id)
 
-    answer = with_appender(work)
+    _tell(with_appender(work), "is linked to", "was linked already to", as_json=as_json)
+
+
+@bookings.command()
+@click.argument("name", metavar="UID")
+@click.argument("delivery_id", metavar="EVENT_ID", type=click.UUID)
+@ledger_option
+@json_option
+def unlink(*, name: str, delivery_id: "UUID", ledger_name: str, as_json: bool) -> None:
+    """Take back that a delivery is about this booking.
+
+    What it said of any booking counts no more, and it may be linked again. To say it again changes nothing.
+    """
+
+    async def work(pool: "asyncpg.Pool", appender: "Appender") -> "LinkAnswer":
+        from api.linking import unlink_delivery
+
+        async with pool.acquire() as connection:
+            ledger = await find_ledger(connection, ledger_name)
+        return await unlink_delivery(pool, appender, ledger, name=name, delivery_id=delivery_id)
+
+    _tell(with_appender(work), "is no longer linked to", "was no longer linked to", as_json=as_json)
+
+
+def _tell(answer: "LinkAnswer", now: str, already: str, *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        before = "was linked already to" if answer.duplicate else "is linked to"
-        click.echo(f"The delivery {before} booking {answer.booking}, by the event at position {answer.position}.")
+        what = already if answer.duplicate else now
+        click.echo(f"The delivery {what} booking {answer.booking}, by the event at position {answer.position}.")
 
 
 def _moment(as_of: str | None, valid_at: str | None) -> "Moment":

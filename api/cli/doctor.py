@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-import msgspec
 
+from api.cli.checks import Check
 from api.cli.context import json_option, print_json
+from api.cli.doctor_sealing import sealing_checks
 from api.cli.serve import bound_socket
 from ledger.errors import BookingLedgerError, SpoolUnusable
 from ledger.settings import Settings, load_settings
@@ -26,14 +27,6 @@ Told = TypeVar("Told")
 
 MEGABYTE = 1_000_000
 GIGABYTE = 1_000_000_000
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing looked at; `detail` says what is so, or what is wrong and what to do."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 @click.command()
@@ -187,6 +180,7 @@ def _database(settings: Settings) -> Iterator[Check]:
                     yield Check(name=name, ok=True, detail=asyncio.run(_connected(dsn, look)))
                 except BookingLedgerError as error:
                     yield Check(name=name, ok=False, detail=str(error))
+            yield from sealing_checks(settings, dsn)
             yield from asyncio.run(_connected(dsn, lambda connection: _access(connection, settings)))
     except BookingLedgerError as error:
         yield Check(name="database", ok=False, detail=str(error))
@@ -194,14 +188,16 @@ def _database(settings: Settings) -> Iterator[Check]:
 
 async def _access(connection: "Connection", settings: Settings) -> list[Check]:
     """Nothing while the schema is not there."""
-    from api.cli.doctor_access import rights_told, secrets_told
+    from api.cli.doctor_access import alarms_told, rights_told, secrets_told
     from ledger.migrate import refuse_unknown_schema
 
     try:
         await refuse_unknown_schema(connection)
     except BookingLedgerError:
         return []
+    alarms = await alarms_told(connection)
     return [
+        Check(name="alarms", ok=not alarms, detail="; ".join(alarms) or "none"),
         Check(name="uses", ok=True, detail=await secrets_told(connection, settings)),
         Check(name="rights", ok=True, detail=await rights_told(connection)),
     ]

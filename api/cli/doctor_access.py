@@ -1,4 +1,4 @@
-"""What `doctor` says of who may ask: the public routes, the secrets in use, what the database's role could do."""
+"""What `doctor` says of who may ask: the public routes, the secrets in use, the role's rights. And of alarms."""
 
 from typing import TYPE_CHECKING
 
@@ -40,3 +40,22 @@ async def rights_told(connection: "Connection") -> str:
     if could_change:
         return f"{role} owns the log and could change it; booking-ledger roles create makes one that cannot"
     return f"{role} can append to the log and cannot change it"
+
+
+async def alarms_told(connection: "Connection") -> list[str]:
+    """What somebody should look at, a sentence each; the ledger is named where it is not `main`."""
+    from datetime import UTC, datetime
+
+    from api.alarms import read_raised
+    from ledger.store import read_ledgers
+    from ledger.vocabulary import MAIN_LEDGER_NAME
+
+    ledgers = await read_ledgers(connection)
+    names = {ledger.ledger_id: name for name, ledger in ledgers.items()}
+    raised = await read_raised(connection, ledgers.values(), now=datetime.now(UTC))
+    return [
+        one.alarm.sentence
+        if names[one.ledger_id] == MAIN_LEDGER_NAME
+        else f"{names[one.ledger_id]}: {one.alarm.sentence}"
+        for one in raised
+    ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from api.cli.context import COMMAND_CONNECTIONS_MAX, json_option, print_json, progress_bar, read_settings
+from api.cli.context import command_pool, json_option, print_json, progress_bar, read_settings
 from ledger.errors import BadSetting
 from ledger.settings import Settings
 
@@ -48,15 +48,13 @@ def reconcile(*, is_full: bool, is_dry: bool, as_json: bool) -> None:
 async def _reconcile(settings: Settings, dsn: str, draw: "Draw", *, is_full: bool, is_dry: bool) -> "Report":
     from api.cal_com import cal_com_api
     from ledger.passes import dry_pass, run_pass
-    from ledger.postgres import open_pool
     from ledger.reconcile import Reconciler
     from ledger.store import read_ledgers
     from ledger.vocabulary import MAIN_LEDGER_NAME
     from projections import known_bookings
 
     direct = settings.database_direct_url
-    pool = await open_pool(dsn, connections_max=COMMAND_CONNECTIONS_MAX, behind_pooler=direct is not None)
-    async with pool, cal_com_api(settings) as api:
+    async with command_pool(dsn, settings) as pool, cal_com_api(settings) as api:
         async with pool.acquire() as connection:
             ledger = (await read_ledgers(connection))[MAIN_LEDGER_NAME]
         past_pooler = direct.reveal_text() if direct else dsn

@@ -1,4 +1,4 @@
-"""`booking-ledger webhooks`: our webhook at Cal.com, and made-up deliveries for a receiver on this machine."""
+"""`booking-ledger webhooks`: our webhook at Cal.com, made-up deliveries for a receiver here, stored ones read again."""
 
 import asyncio
 import functools
@@ -11,6 +11,7 @@ import msgspec
 
 from api.cli.context import json_option, print_json, read_settings
 from api.cli.practice import printable, send_test, simulate
+from api.cli.replay import replay
 from api.webhook_paths import WEBHOOK_PATH, WEBHOOK_PATHS
 from ledger.errors import BadSetting
 from ledger.settings import Settings
@@ -68,11 +69,12 @@ def with_owner(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def webhooks() -> None:
-    """Our webhook at Cal.com, and made-up deliveries."""
+    """Our webhook at Cal.com, made-up deliveries, and stored ones read again."""
 
 
 webhooks.add_command(send_test)
 webhooks.add_command(simulate)
+webhooks.add_command(replay)
 
 
 @webhooks.command()

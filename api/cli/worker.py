@@ -6,6 +6,7 @@ import signal
 import click
 
 from api.cli.context import read_settings
+from api.cli.doctor_sealing import sealing_line
 from ledger.settings import Settings
 
 WORKER_CONNECTIONS_MAX = 6
@@ -15,6 +16,7 @@ WORKER_CONNECTIONS_MAX = 6
 def worker() -> None:
     """Keep the read models current and rebuild them on request; the web runs elsewhere, with `serve --no-worker`.
 
+    What a server on this machine has left in the spool of BOOKING_LEDGER_HOME goes into the log, too.
     Any number may run on one database: one keeps a projection of a ledger current, another takes over when it ends.
     """
     from api.app import configure_logging
@@ -25,21 +27,30 @@ def worker() -> None:
     with database(settings) as dsn:
         asyncio.run(check_database(settings, dsn))
         click.echo("Booking Ledger: this worker keeps the read models current until it is told to stop.")
+        click.echo(sealing_line(settings))
         asyncio.run(_work(settings, dsn))
 
 
 async def _work(settings: Settings, dsn: str) -> None:
     """Work until SIGINT or SIGTERM."""
+    from api.spooling import spooling
     from api.working import working
     from ledger.postgres import open_pool
+    from ledger.sealing import opened_keyring, sealing_of
+    from ledger.store import read_ledgers
 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     behind_pooler = settings.database_direct_url is not None
-    pool = await open_pool(dsn, connections_max=WORKER_CONNECTIONS_MAX, behind_pooler=behind_pooler)
-    try:
-        async with working(settings, pool, dsn):
-            await stopped.wait()
-    finally:
-        await pool.close()
+    async with opened_keyring(sealing_of(settings)) as keyring:
+        pool = await open_pool(
+            dsn, connections_max=WORKER_CONNECTIONS_MAX, behind_pooler=behind_pooler, keyring=keyring
+        )
+        try:
+            async with pool.acquire() as connection:
+                ledgers = await read_ledgers(connection)
+            async with spooling(settings, pool, ledgers=ledgers, known=()), working(settings, pool, dsn):
+                await stopped.wait()
+        finally:
+            await pool.close()
