@@ -202,6 +202,26 @@ CREATE TABLE calendar_events_0.booking_statistics (
 CREATE INDEX booking_statistics_ahead ON calendar_events_0.booking_statistics (ledger_id, day)
     WHERE scheduled > 0 OR confirmed > 0;
 
+-- The same by month, named by its first day, so that figures of years are sums of few rows.
+CREATE TABLE calendar_events_0.booking_statistics_by_month (
+    ledger_id int NOT NULL,
+    month date NOT NULL,
+    event_type text NOT NULL,
+    host_email text NOT NULL,
+    ledger text NOT NULL,
+    bookings int NOT NULL,
+    scheduled int NOT NULL,
+    confirmed int NOT NULL,
+    completed int NOT NULL,
+    no_show int NOT NULL,
+    cancelled int NOT NULL,
+    rescheduled int NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings int NOT NULL,
+    CONSTRAINT booking_statistics_by_month_pkey PRIMARY KEY (ledger_id, month, event_type, host_email)
+);
+
 CREATE SCHEMA booking_attendees_0;
 
 CREATE TABLE booking_attendees_0.booking_attendees (
@@ -240,6 +260,7 @@ CREATE TABLE webhook_logs_0.webhook_logs (
 );
 
 CREATE INDEX webhook_logs_by_created ON webhook_logs_0.webhook_logs (created_at DESC);
+CREATE INDEX webhook_logs_by_error ON webhook_logs_0.webhook_logs (created_at DESC) WHERE status = 'error';
 
 CREATE SCHEMA sync_lag_0;
 
@@ -262,15 +283,13 @@ CREATE TABLE sync_lag_0.sync_lag (
 CREATE SCHEMA facts_0;
 
 -- What bodies were found to mean, kept so that a rebuild need not decode them again: no truth, but quick to read. `told`
--- is MessagePack (projections/facts.py).
+-- is MessagePack (projections/facts.py); `alone`: it bears on no booking but the one on whose stream the event lies.
 CREATE TABLE facts_0.facts (
     ledger_id int NOT NULL,
     position bigint NOT NULL,
     stream_id text COLLATE "C" NOT NULL,
     stream_version int NOT NULL,
-    event_id uuid NOT NULL,
-    occurred_at timestamptz NOT NULL,
-    recorded_at timestamptz NOT NULL,
+    alone boolean NOT NULL,
     told bytea NOT NULL,
     CONSTRAINT facts_pkey PRIMARY KEY (ledger_id, stream_id, stream_version)
 );

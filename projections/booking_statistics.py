@@ -1,4 +1,4 @@
-"""The read model `booking_statistics`: bookings counted by day of start, event type and host.
+"""The read model `booking_statistics`: bookings counted by day of start, event type and host; and the same by month.
 
 It belongs to the projection `calendar_events`: a booking that changes is taken out where it was counted before, as that
 table still has it, and counted where it belongs now.
@@ -7,6 +7,7 @@ table still has it, and counted where it belongs now.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
+from operator import add as add_up
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,8 +60,16 @@ class Tally:
                 figures[LEAD_MINUTES] += sign * int((booking.start_time - booking.created_at).total_seconds() // 60)
                 figures[LED] += sign
 
+    def by_month(self) -> "Tally":
+        """The same by the first day of the month."""
+        months = Tally()
+        for (day, event_type, host_email), figures in self.figures.items():
+            sums = months.figures[day.replace(day=1), event_type, host_email]
+            sums[:] = map(add_up, sums, figures)
+        return months
+
     def rows(self, ledger: Ledger) -> list[tuple[Any, ...]]:
-        """The values of booking_statistics, in its order of columns, in order of the key; nothing of no change."""
+        """The values of a table of statistics, in its order of columns, in order of the key; nothing of no change."""
         return [
             (ledger.ledger_id, *key, ledger.name, *figures)
             for key, figures in sorted(self.figures.items())
@@ -75,9 +84,10 @@ async def read_counted(connection: Connection, ledger: Ledger, uids: Sequence[st
 
 async def add(connection: Connection, ledger: Ledger, tally: Tally) -> None:
     """The statistics have moved by the tally."""
-    rows = tally.rows(ledger)
-    if rows:
-        await connection.execute(SQL["add_figures"], rows)
+    for statement, counted in (("add_figures", tally), ("add_figures_by_month", tally.by_month())):
+        rows = counted.rows(ledger)
+        if rows:
+            await connection.execute(SQL[statement], rows)
 
 
 async def fill(connection: Connection, ledger: Ledger, tally: Tally) -> None:
@@ -86,5 +96,6 @@ async def fill(connection: Connection, ledger: Ledger, tally: Tally) -> None:
 
 
 async def unite(connection: Connection) -> None:
-    """One row for each key."""
+    """One row for each key, and the months are summed."""
     await connection.execute(SQL["unite_rows"])
+    await connection.execute(SQL["sum_months"])

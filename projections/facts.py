@@ -5,19 +5,20 @@ another, or anything missing, decodes the bodies themselves. Raise it with every
 worker fills a new generation.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ledger.facts import AnyFact
-from ledger.history import Reading, reading_of
+from ledger.facts import Dated, Redacted
 from ledger.postgres import Connection
+from ledger.readings import Reading, chain_of
 from ledger.sql import load_statements
 from ledger.store import Ledger, RecordedEvent
-from ledger.vocabulary import Position, StreamId
+from ledger.vocabulary import Position, StreamId, StreamVersion
+from projections import differing
+from projections.differing import Differing
 from projections.projection import Chunk, Page, Projection
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
@@ -25,18 +26,26 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 DECODER_VERSION = 1
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one event says, without what its row says already."""
+_ARRAY_SHORT, _ARRAY_LONG = 0x90, b"\xdd"
+_ARRAY_SHORT_MAX = 15
+"""How MessagePack begins an array: of so many elements in one byte, of more with their number in four."""
 
-    facts: list[tuple[StreamId, AnyFact]]
-    trigger: str
-    glances: tuple[StreamId, ...] = ()
-    chain: tuple[StreamId, ...] | None = None
-    """None: what follows from the facts."""
+
+class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an event says that bears on other bookings, too. The fields are those of a reading."""
+
+    facts: tuple[tuple[StreamId, Dated], ...]
+    chain: tuple[StreamId, ...]
+    glances: tuple[StreamId, ...]
+    position: int
+    redacted: Redacted | None
+    voids: bytes | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Told).decode
+_decode_own = msgspec.msgpack.Decoder(list[Dated]).decode
+_decode_each_own = msgspec.msgpack.Decoder(list[list[Dated]]).decode
+_decode_told = msgspec.msgpack.Decoder(Told).decode
 
 
 async def apply(connection: Connection, page: Page) -> None:
@@ -52,7 +61,37 @@ async def fill(connection: Connection, chunk: Chunk) -> None:
     await connection.copy_records_to_table("facts", records=rows)
 
 
-PROJECTION = Projection(name="facts", version=DECODER_VERSION, apply=apply, of="events", fill=fill)
+async def write_again(connection: Connection, ledger: Ledger, told: Sequence[tuple[RecordedEvent, Reading]]) -> None:
+    """What is kept of these events, where anything is, is what a rebuild would keep."""
+    found = await connection.fetch(
+        SQL["delete_facts"],
+        ledger.ledger_id,
+        [event.stream_id for event, _ in told],
+        [event.stream_version for event, _ in told],
+    )
+    there = {row["position"] for row in found}
+    rows = _rows(ledger, [pair for pair in told if pair[0].position in there])
+    if rows:
+        await connection.execute(SQL["insert_facts"], rows)
+
+
+async def compare(connection: Connection, page: Page, _gone: Collection[str]) -> list[Differing]:
+    """The events of the page of which something else is kept than what it says; a rebuild would believe that."""
+    rows = _rows(page.ledger, zip(page.events, page.readings, strict=True))
+    arguments = [rows, page.ledger.ledger_id, *_places(page.events)]
+    return await differing.compare(connection, SQL["read_both"], arguments, read_model="facts", key=["position"])
+
+
+async def rewrite(connection: Connection, page: Page, keys: Collection[str]) -> None:
+    """What the events of these positions say is kept, and nothing else of them."""
+    told = [told for told in zip(page.events, page.readings, strict=True) if str(told[0].position) in keys]
+    await connection.execute(SQL["delete_facts"], page.ledger.ledger_id, *_places(event for event, _ in told))
+    await connection.execute(SQL["insert_facts"], _rows(page.ledger, told))
+
+
+PROJECTION = Projection(
+    name="facts", version=DECODER_VERSION, apply=apply, of="events", fill=fill, compare=compare, rewrite=rewrite
+)
 
 
 async def are_known(connection: Connection, ledger: Ledger, *, up_to: Position) -> bool:
@@ -63,50 +102,75 @@ async def are_known(connection: Connection, ledger: Ledger, *, up_to: Position) 
 
 async def read_begun(
     connection: Connection, ledger: Ledger, *, after: Position, until: Position, up_to: Position
+) -> dict[StreamId, list[Dated] | None]:
+    """What is kept, up to `up_to`, of the bookings known by uid that began after one position and until another.
+
+    None for a booking that does not stand for itself, as far as its own events say.
+    """
+    rows = await connection.fetch(SQL["read_begun"], ledger.ledger_id, after, until, up_to)
+    return {
+        stream_id: None if told is None else [dated for own in _decode_each_own(_array(count) + told) for dated in own]
+        for stream_id, count, told in rows
+    }
+
+
+async def read_readings(
+    connection: Connection, ledger: Ledger, stream_ids: Collection[StreamId], *, up_to: Position
 ) -> dict[StreamId, list[Reading]]:
-    """What is kept, up to `up_to`, of the bookings known by uid that began after one position and until another."""
-    readings: dict[StreamId, list[Reading]] = defaultdict(list)
-    for position, stream_id, event_id, occurred_at, recorded_at, told in await connection.fetch(
-        SQL["read_begun"], ledger.ledger_id, after, until, up_to
-    ):
-        said = _decode(told)
-        readings[stream_id].append(
-            reading_of(
-                said.facts,
-                digest=event_id.bytes,
-                position=position,
-                occurred_at=occurred_at,
-                recorded_at=recorded_at,
-                trigger=said.trigger,
-                chain=said.chain,
-                glances=said.glances,
-            )
-        )
+    """What is kept of these streams up to a position, event by event; an empty list where there is nothing."""
+    readings: dict[StreamId, list[Reading]] = {stream_id: [] for stream_id in stream_ids}
+    rows = await connection.fetch(SQL["read_streams"], ledger.ledger_id, list(stream_ids), up_to)
+    for stream_id, alone, told in rows:
+        readings[stream_id].append(_reading(stream_id, told, alone=alone))
     return readings
+
+
+async def read_streams(connection: Connection, events: Sequence[RecordedEvent], ledger: Ledger) -> set[StreamId]:
+    """The streams of which these events were found to say something, as far as that is kept."""
+    rows = await connection.fetch(SQL["read_told"], ledger.ledger_id, *_places(events), DECODER_VERSION)
+    readings = [_reading(stream_id, told, alone=alone) for stream_id, alone, told in rows]
+    return {stream_id for reading in readings for stream_id, _ in reading.facts}
+
+
+def _reading(stream_id: StreamId, told: bytes, *, alone: bool) -> Reading:
+    if not alone:
+        return Reading(**msgspec.structs.asdict(_decode_told(told)))
+    facts = tuple([(stream_id, dated) for dated in _decode_own(told)])
+    return Reading(
+        facts=facts, chain=chain_of(facts), alone=True, position=facts[0][1].position if facts else Position(0)
+    )
+
+
+def _array(count: int) -> bytes:
+    """What begins an array of so many elements."""
+    return bytes((_ARRAY_SHORT | count,)) if count <= _ARRAY_SHORT_MAX else _ARRAY_LONG + count.to_bytes(4)
+
+
+def _places(events: Iterable[RecordedEvent]) -> tuple[list[StreamId], list[StreamVersion]]:
+    """The events' streams and their versions there: the key of the table."""
+    places = [(event.stream_id, event.stream_version) for event in events]
+    return [stream_id for stream_id, _ in places], [version for _, version in places]
 
 
 def _rows(ledger: Ledger, told: Iterable[tuple[RecordedEvent, Reading]]) -> list[tuple[Any, ...]]:
     """The values of facts, in its order of columns. What is about no booking is left out, but not what began one."""
     return [
-        (
-            ledger.ledger_id,
-            event.position,
-            event.stream_id,
-            event.stream_version,
-            event.event_id,
-            reading.facts[0][1].occurred_at if reading.facts else event.occurred_at,
-            event.recorded_at,
-            _encode(_told(reading)),
-        )
+        (ledger.ledger_id, event.position, event.stream_id, event.stream_version, reading.alone, _kept(reading))
         for event, reading in told
         if reading.facts or reading.chain or event.stream_version == 1
     ]
 
 
-def _told(reading: Reading) -> Told:
-    return Told(
-        facts=[(stream_id, dated.fact) for stream_id, dated in reading.facts],
-        trigger=reading.facts[0][1].trigger if reading.facts else "",
-        glances=reading.glances,
-        chain=None if reading.facts else reading.chain,
+def _kept(reading: Reading) -> bytes:
+    if reading.alone:
+        return _encode([dated for _, dated in reading.facts])
+    return _encode(
+        Told(
+            facts=reading.facts,
+            chain=reading.chain,
+            glances=reading.glances,
+            position=reading.position,
+            redacted=reading.redacted,
+            voids=reading.voids,
+        )
     )

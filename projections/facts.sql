@@ -1,6 +1,29 @@
 -- What bodies were found to mean: facts. The search path names the generation; a rebuild of another projection reads the
 -- live one.
 
+-- name: read_both
+-- Rows as they would be, and as they are held. $1 whole rows, $2 ledger_id, $3 and $4 stream_ids and versions of those
+-- that are held
+SELECT false AS is_held, to_jsonb(given)::text AS told
+FROM unnest($1::facts_0.facts[]) AS given
+UNION ALL
+SELECT true, to_jsonb(held)::text
+FROM facts AS held
+JOIN unnest($3::text[], $4::int[]) AS asked (stream_id, stream_version) USING (stream_id, stream_version)
+WHERE held.ledger_id = $2;
+
+-- name: read_told
+-- What is kept of some events, as this version of the decoder found it. $1 ledger_id, $2 stream_ids, $3 versions,
+-- $4 version of the decoder
+SELECT held.stream_id, held.alone, held.told
+FROM projections.facts AS held
+JOIN unnest($2::text[], $3::int[]) AS asked (stream_id, stream_version) USING (stream_id, stream_version)
+WHERE held.ledger_id = $1
+  AND EXISTS (
+      SELECT FROM projections.generations AS g
+      WHERE g.projection = 'facts' AND g.state = 'live' AND g.version = $4
+  );
+
 -- name: insert_facts
 -- $1 whole rows
 INSERT INTO facts
@@ -23,15 +46,35 @@ WHERE g.projection = 'facts'
   );
 
 -- name: read_begun
--- What is known, up to a position, of the bookings that began between two positions: a booking whole, in no order.
+-- What is known, up to a position, of the bookings that began between two positions, each in one piece: how many events
+-- there are and what they say, one after the other. Nothing where they speak of other bookings, too.
 -- $1 ledger_id, $2 after, $3 up to, $4 the position up to which bookings are wanted
-SELECT f.position, f.stream_id, f.event_id, f.occurred_at, f.recorded_at, f.told
+SELECT begun.stream_id, said.events, said.told
 FROM projections.facts AS begun
-JOIN projections.facts AS f ON f.ledger_id = begun.ledger_id AND f.stream_id = begun.stream_id
+CROSS JOIN LATERAL (
+    SELECT
+        count(*)::int AS events,
+        CASE WHEN bool_and(f.alone) THEN string_agg(f.told, ''::bytea ORDER BY f.stream_version) END AS told
+    FROM projections.facts AS f
+    WHERE f.ledger_id = begun.ledger_id AND f.stream_id = begun.stream_id AND f.position <= $4
+) AS said
 WHERE begun.ledger_id = $1
   AND begun.position > $2
   AND begun.position <= $3
   AND begun.stream_version = 1
   AND begun.stream_id LIKE 'booking-%'
-  AND begun.stream_id NOT LIKE 'booking-id-%'
-  AND f.position <= $4;
+  AND begun.stream_id NOT LIKE 'booking-id-%';
+
+-- name: read_streams
+-- What is known, up to a position, of these streams: event by event. $1 ledger_id, $2 stream_ids, $3 up to
+SELECT stream_id, alone, told
+FROM projections.facts
+WHERE ledger_id = $1 AND stream_id = ANY($2::text[]) AND position <= $3
+ORDER BY stream_id, stream_version;
+
+-- name: delete_facts
+-- $1 ledger_id, $2 and $3 streams and versions
+DELETE FROM facts AS f
+USING unnest($2::text[], $3::int[]) AS given (stream_id, stream_version)
+WHERE f.ledger_id = $1 AND f.stream_id = given.stream_id AND f.stream_version = given.stream_version
+RETURNING f.position;

@@ -23,10 +23,14 @@ import msgspec
 import structlog
 
 from ledger.booking import Booking
-from ledger.calcom.envelope import NUMBER_STREAM_PREFIX, booking_stream
+from ledger.calcom.envelope import booking_stream, number_stream
+from ledger.facts import Dated
 from ledger.folding import fold, link_chain
-from ledger.history import NumberLookup, Reading, load_histories, read_event
+from ledger.history import NumberLookup, load_histories, read_event
+from ledger.keyring import NOTHING_SET, Sealing
 from ledger.postgres import Connection, connect, is_database_trouble
+from ledger.readings import Reading
+from ledger.sealing import opened_keyring
 from ledger.sql import load_statements
 from ledger.store import Ledger, RecordedEvent, read_begun, read_ledgers, read_log, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
@@ -34,6 +38,7 @@ from projections import facts
 from projections.calendar_events import number_lookup, number_lookup_here
 from projections.catalogue import BY_NAME
 from projections.generations import SHOWN_FIRST, Place, SyncedAt, point_at, read_visibility
+from projections.namesakes import without_namesakes
 from projections.parked import error_told, park_event
 from projections.projection import Chunk
 
@@ -61,6 +66,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     projection: str
     generation: int
     confirm_on_accept: bool
+    sealing: Sealing = NOTHING_SET
 
 
 class _Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,28 +140,31 @@ class Filler:
 
     async def _bookings(self, claimed: _Range) -> list[Booking]:
         """The bookings that began in the range, as of where the generation will stand."""
-        ledger_id = claimed.ledger.ledger_id
+        ledger, up_to = claimed.ledger, claimed.up_to
+        if await facts.are_known(self._connection, ledger, up_to=up_to):
+            return await self._bookings_by_facts(claimed)
         readings = await self._readings(claimed)
-        others = {stream_id: _others(stream_id, told) for stream_id, told in readings.items()}
-        numbered = {one for named in others.values() for one in named if _is_numbered(one)}
-        found = await self._connection.fetch(SQL["find_streams"], ledger_id, list(numbered), claimed.up_to)
-        alone_by_number = numbered - {row["stream_id"] for row in found}
-        alone = {stream_id for stream_id, named in others.items() if named <= alone_by_number}
-        try:
-            folded = _fold_each({stream_id: readings[stream_id] for stream_id in alone})
-        except Exception as error:
-            log.warning("booking_not_folded", error=type(error).__name__)
-            alone, folded = set(), []
-        together = readings.keys() - alone
-        return [*folded, *await self._gathered(claimed.ledger, together, readings, claimed.up_to)]
+        return await self._gathered(ledger, readings.keys(), readings, up_to)
+
+    async def _bookings_by_facts(self, claimed: _Range) -> list[Booking]:
+        """The same from what is kept of the bodies; nearly all of them without a look at any other."""
+        ledger, up_to = claimed.ledger, claimed.up_to
+        told = await facts.read_begun(self._connection, ledger, after=claimed.after, until=claimed.last, up_to=up_to)
+        numbers = {stream_id: _numbers(said) for stream_id, said in told.items() if said}
+        numbered = {number for named in numbers.values() for number in named}
+        rows = await self._connection.fetch(SQL["find_streams"], ledger.ledger_id, list(numbered), up_to)
+        found = {row["stream_id"] for row in rows}
+        alone = {stream_id: said for stream_id, said in told.items() if said and found.isdisjoint(numbers[stream_id])}
+        folded = _fold_each(alone)
+        together = told.keys() - folded.keys()
+        readings = await facts.read_readings(self._connection, ledger, together, up_to=up_to)
+        named = {one for said in readings.values() for reading in said for one in (*reading.chain, *reading.glances)}
+        readings |= await facts.read_readings(self._connection, ledger, named - readings.keys(), up_to=up_to)
+        return [*folded.values(), *await self._gathered(ledger, together, readings, up_to)]
 
     async def _readings(self, claimed: _Range) -> dict[StreamId, list[Reading]]:
-        """What is said of the bookings that began in the range, from the kept facts where they are all there."""
+        """What the bodies say of the bookings that began in the range."""
         ledger, up_to = claimed.ledger, claimed.up_to
-        if self._projection.of == "bookings" and await facts.are_known(self._connection, ledger, up_to=up_to):
-            return await facts.read_begun(
-                self._connection, ledger, after=claimed.after, until=claimed.last, up_to=up_to
-            )
         events = await read_begun(
             self._connection, ledger.ledger_id, after=claimed.after, until=claimed.last, up_to=up_to
         )
@@ -204,6 +213,7 @@ class Filler:
                     look_up_numbers=self._number_lookup(ledger),
                     known=known,
                 )
+                histories = await without_namesakes(self._connection, ledger, histories, up_to=up_to)
         except Exception as error:
             if is_database_trouble(error):
                 raise
@@ -286,37 +296,30 @@ def _halves(chunk: Chunk) -> tuple[Chunk, Chunk] | None:
     )
 
 
-def _fold_each(readings: Mapping[StreamId, Sequence[Reading]]) -> list[Booking]:
-    """Bookings of which each stands for itself."""
-    told = {
-        stream_id: [dated for reading in said for _, dated in reading.facts] for stream_id, said in readings.items()
-    }
-    folded = {stream_id: fold(stream_id, facts) for stream_id, facts in told.items() if facts}
-    link_chain(folded, booking_stream)
-    return list(folded.values())
+def _fold_each(told: Mapping[StreamId, Sequence[Dated]]) -> dict[StreamId, Booking]:
+    """Bookings of which each stands for itself; none of them where one cannot be told, for that one has to be found."""
+    try:
+        folded = {stream_id: fold(stream_id, said) for stream_id, said in told.items()}
+        link_chain(folded, booking_stream)
+    except Exception as error:
+        log.warning("booking_not_folded", error=type(error).__name__)
+        return {}
+    return folded
 
 
-def _others(stream_id: StreamId, told: Iterable[Reading]) -> set[StreamId]:
-    """The other streams that bear on this booking, or on which it bears; its number's is among them."""
-    named = {stream_id}
-    for reading in told:
-        named.update(reading.chain, reading.glances)
-        if len(reading.facts) > 1:
-            named.update([one for one, _ in reading.facts])
-    named.remove(stream_id)
-    return named
-
-
-def _is_numbered(stream_id: StreamId) -> bool:
-    return stream_id.startswith(NUMBER_STREAM_PREFIX)
+def _numbers(said: Iterable[Dated]) -> set[StreamId]:
+    """The streams of the numbers that a booking was called by."""
+    numbers = {dated.fact.details.number for dated in said}
+    return {number_stream(number) for number in numbers if number is not None}
 
 
 async def _run(order: Order) -> None:
-    connection = await connect(order.dsn, statement_seconds_max=STATEMENT_SECONDS_MAX)
-    try:
-        await Filler(connection, order).fill_ranges()
-    finally:
-        connection.terminate()
+    async with opened_keyring(order.sealing) as keyring:
+        connection = await connect(order.dsn, statement_seconds_max=STATEMENT_SECONDS_MAX, keyring=keyring)
+        try:
+            await Filler(connection, order).fill_ranges()
+        finally:
+            connection.terminate()
 
 
 def main() -> None:

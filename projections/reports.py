@@ -1,10 +1,10 @@
 """Figures over stretches of days: how many bookings of which status, how many minutes, by day, event type or host.
 
-They are summed from the daily read model, so that a year costs no more than its days.
+They are summed from the read model's days, and where it may be from its months, so that years cost little.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
 Group = Literal["day", "week", "month", "event_type", "host"]
 RATE_DIGITS = 4
+LONGEST_MONTH = timedelta(days=31)
 
 COUNTED = (
     *("bookings", "scheduled", "confirmed", "completed", "no_show", "cancelled", "rescheduled"),
@@ -72,9 +73,23 @@ async def read_report(connection: Connection, ledger: Ledger, period: Period, gr
         period.host,
         period.event_type,
         group,
+        *_whole_months(period, group),
     )
     rows = [dict(row) for row in found]
     return Report(figures=[_figures(row["label"], row) for row in rows], total=_figures(None, _summed(rows)))
+
+
+def _whole_months(period: Period, group: Group) -> tuple[date, date]:
+    """The first month and the one after the last that lie whole within the period and may be counted as wholes."""
+    first = period.first if period.first.day == 1 else _next_month(period.first)
+    end = period.end.replace(day=1)
+    return (first, end) if group in ("month", "event_type", "host") and first < end else (period.end, period.end)
+
+
+def _next_month(day: date) -> date:
+    """The first day of the month after; the last day that there is where there is none."""
+    month = day.replace(day=1)
+    return (month + LONGEST_MONTH).replace(day=1) if date.max - month >= LONGEST_MONTH else date.max
 
 
 def _summed(rows: Sequence[Mapping[str, int]]) -> Mapping[str, int]:

@@ -1,8 +1,9 @@
--- Figures over stretches of days: projections.booking_statistics.
+-- Figures over stretches of days: projections.booking_statistics, and whole months from the same by month.
 
 -- name: sum_figures
 -- Planned for the values given. Weeks begin on Monday. $1 ledger_id, $2 from this day, $3 before this day, $4 host,
--- $5 event type (null: any), $6 by what: day, week, month, event_type or host
+-- $5 event type (null: any), $6 by what: day, week, month, event_type or host; $7 from this month and $8 before this one
+-- what counts is read by month (equal: none is)
 SELECT
     CASE $6::text
         WHEN 'day' THEN day::text
@@ -21,11 +22,14 @@ SELECT
     sum(minutes_booked)::bigint AS minutes_booked,
     sum(lead_minutes)::bigint AS lead_minutes,
     sum(led_bookings)::bigint AS led_bookings
-FROM projections.booking_statistics
-WHERE ledger_id = $1
-  AND day >= $2
-  AND day < $3
-  AND ($4::text IS NULL OR host_email = $4)
+FROM (
+    SELECT * FROM projections.booking_statistics WHERE ledger_id = $1 AND day >= $2 AND day < least($3::date, $7::date)
+    UNION ALL
+    SELECT * FROM projections.booking_statistics_by_month WHERE ledger_id = $1 AND month >= $7::date AND month < $8::date
+    UNION ALL
+    SELECT * FROM projections.booking_statistics WHERE ledger_id = $1 AND day >= $8::date AND day < $3::date
+) AS counted
+WHERE ($4::text IS NULL OR host_email = $4)
   AND ($5::text IS NULL OR event_type = $5)
 GROUP BY label
 HAVING sum(bookings) > 0

@@ -21,7 +21,7 @@ from api.simulator.traffic import SimulatedDelivery, simulate
 from ledger.calcom.envelope import open_envelope
 from ledger.postgres import open_pool
 from projections.runner import Runner
-from tests.builders import MAIN, webhook
+from tests.builders import MAIN, webhook, whole_log
 from tests.serving import (
     KEY,
     SECRET,
@@ -126,10 +126,10 @@ async def test_a_server_killed_at_any_moment_loses_nothing_it_has_answered_and_c
 
 async def assert_log_is_whole(connection: asyncpg.Connection, answered: Sequence[bytes]) -> None:
     """Everything answered is there byte for byte, what carries its own time exactly once, no position is missing."""
-    events = await connection.fetch("SELECT position, source, state FROM ledger.events ORDER BY position")
-    assert [event["position"] for event in events] == list(range(1, len(events) + 1))
+    events = await whole_log(connection)
+    assert [event.position for event in events] == list(range(1, len(events) + 1))
     assert await connection.fetchval("SELECT position FROM ledger.ledgers") == len(events)
-    kept = Counter(event["state"] for event in events if event["source"] == "webhook")
+    kept = Counter(event.body for event in events if event.source == "webhook")
     assert set(kept) == set(answered)
     timed = {body for body in kept if open_envelope(body).occurred_at is not None}
     assert {body: count for body, count in kept.items() if count > 1 and body in timed} == {}
@@ -150,6 +150,7 @@ async def assert_read_models_match_those_of_a_calm_day(connection: asyncpg.Conne
         """
         TRUNCATE
             calendar_events_1.calendar_events, calendar_events_1.booking_statistics,
+            calendar_events_1.booking_statistics_by_month,
             booking_attendees_1.booking_attendees, webhook_logs_1.webhook_logs, sync_lag_1.sync_lag;
         UPDATE projections.checkpoints SET position = 0;
         SELECT pg_notify('ledger_events', '1');

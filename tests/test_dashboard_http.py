@@ -1,5 +1,6 @@
 """Dashboards over HTTP: a day's appointments in any time zone, a salon's, and figures that count the bookings."""
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -296,6 +297,23 @@ async def test_statistics_are_a_count_of_the_bookings(
         assert {name: figures[label][name] for name in counted(own)} == counted(own), label
     assert {name: told["total"][name] for name in counted(rows)} == counted(rows)
     assert len(rows) > 100
+
+
+@pytest.mark.parametrize("group", ["month", "event_type", "host"])
+async def test_statistics_are_the_same_whether_a_month_is_cut_or_whole(
+    http: httpx.AsyncClient, models: asyncpg.Connection, group: str
+) -> None:
+    rows = await bookings(models)
+    days = sorted({day_of(row) for row in rows})
+    months = {day.replace(day=1) for day in days}
+    bounds = sorted({*months, *(month - timedelta(days=1) for month in months), *days[:: len(days) // 4 + 1]})
+    for first, end in itertools.combinations(bounds, 2):
+        told = await asked(
+            http, "/api/dashboard/statistics", group=group, **{"from": first.isoformat(), "to": end.isoformat()}
+        )
+        within = [row for row in rows if first <= day_of(row) < end]
+        assert {name: told["total"][name] for name in counted(within)} == counted(within), (first, end)
+    assert len(months) > 1
 
 
 async def test_statistics_have_rates_and_the_average_lead_as_the_view_has_them(

@@ -16,7 +16,9 @@ import pytest_asyncio
 from api.simulator.lifecycles import LIFECYCLES, Lifecycle, Slot, Studio, Truth
 from api.simulator.noise import NOISE
 from api.simulator.traffic import json_bytes
-from tests.builders import NOON, minutes, people, webhook
+from ledger.store import read_log
+from ledger.vocabulary import Position
+from tests.builders import MAIN, NOON, minutes, people, webhook
 from tests.serving import (
     WEBHOOK,
     Server,
@@ -228,7 +230,8 @@ async def test_a_hostile_body_is_kept_byte_for_byte_and_stops_nothing(
     answer = await deliver(http, body)
     assert answer.status_code == 200, answer.text
     position = answer.json()["position"]
-    assert await models.fetchval("SELECT state FROM ledger.events WHERE position = $1", position) == body
+    [event] = await read_log(models, MAIN, after=Position(position - 1), events_max=1)
+    assert event.body == body
     await until_current(models)
     assert [line for line in await parked(models) if f" {position} " in line] == []
     assert (

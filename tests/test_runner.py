@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from api.simulator.traffic import simulate
-from ledger.postgres import Connection, open_pool
+from ledger.postgres import Connection, LedgerConnection, open_pool
 from projections import runner as runner_module
 from projections.applying import ATTEMPTS_MAX
 from projections.catalogue import CATALOGUE
@@ -103,6 +103,7 @@ async def assert_every_event_once(connection: asyncpg.Connection, pool: asyncpg.
         """
         TRUNCATE
             calendar_events_1.calendar_events, calendar_events_1.booking_statistics,
+            calendar_events_1.booking_statistics_by_month,
             booking_attendees_1.booking_attendees, webhook_logs_1.webhook_logs, sync_lag_1.sync_lag;
         UPDATE projections.checkpoints SET position = 0 WHERE projection <> 'tally';
         """
@@ -324,7 +325,9 @@ async def test_trouble_of_the_database_is_no_events_fault_and_passes(
 
 async def test_a_table_that_somebody_locks_is_waited_for(connection: asyncpg.Connection, database: str) -> None:
     await file(connection, *THREE)
-    impatient = asyncpg.create_pool(database, min_size=1, max_size=2, server_settings={"lock_timeout": "20"})
+    impatient = asyncpg.create_pool(
+        database, min_size=1, max_size=2, server_settings={"lock_timeout": "20"}, connection_class=LedgerConnection
+    )
     async with impatient as pool:
         runner = Runner(pool, database)
         async with connection.transaction():

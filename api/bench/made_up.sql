@@ -100,6 +100,18 @@ SELECT
 FROM projections.calendar_events
 GROUP BY ledger_id, (start_time AT TIME ZONE 'UTC')::date, event_type, host_email, ledger;
 
+-- name: fill_statistics_by_month
+INSERT INTO projections.booking_statistics_by_month (
+    ledger_id, month, event_type, host_email, ledger, bookings, scheduled, confirmed, completed, no_show, cancelled,
+    rescheduled, minutes_booked, lead_minutes, led_bookings
+)
+SELECT
+    ledger_id, date_trunc('month', day::timestamp)::date, event_type, host_email, ledger, sum(bookings), sum(scheduled),
+    sum(confirmed), sum(completed), sum(no_show), sum(cancelled), sum(rescheduled), sum(minutes_booked),
+    sum(lead_minutes), sum(led_bookings)
+FROM projections.booking_statistics
+GROUP BY 1, 2, 3, 4, 5;
+
 -- name: fill_log
 -- One delivery a booking, in the order of their numbers; its digest chains nothing. $1 when the last was recorded
 INSERT INTO ledger.events (
