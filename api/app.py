@@ -8,19 +8,19 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 
-from api import admin, clients, dashboard, reconciling
+from api import admin, clients, dashboard, erasures, reconciling, replaying
 from api.auth import VIEWER, require_role
 from api.bookings import get_booking, get_booking_history, get_bookings
 from api.composition import opened
 from api.declared import declared_routes
+from api.describing import Description
 from api.dictionary import get_dictionary
 from api.exposition import Exposition
 from api.garbage import settle_garbage
 from api.hardening import NOT_KEPT
 from api.health import livez, readyz
-from api.links import get_suggestions, post_link
+from api.links import get_suggestions, post_link, post_unlink
 from api.metrics import get_metrics, get_sync_lag, get_webhook_measures
 from api.pages.dictionary import get_dictionary_page, get_style
 from api.problems import answer_problem
@@ -63,6 +63,7 @@ def create_app(
             get_style,
             get_suggestions,
             post_link,
+            post_unlink,
             get_metrics,
             get_sync_lag,
             get_webhook_measures,
@@ -71,6 +72,8 @@ def create_app(
             who,
             *admin.ROUTES,
             *reconciling.ROUTES,
+            *erasures.ROUTES,
+            *replaying.ROUTES,
         ],
         guards=[require_role],
         exception_handlers={Exception: answer_problem},
@@ -80,7 +83,7 @@ def create_app(
             title="Booking Ledger",
             version="0.1.0",
             openapi_router=Router("/schema", route_handlers=[], opt=VIEWER, include_in_schema=False),
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            render_plugins=[Description(path="/openapi.json")],
         ),
         request_max_body_size=OTHER_ROUTES_BODY_BYTES_MAX,
         logging_config=None,

@@ -26,15 +26,16 @@ class Budget:
     """One allowance, and what is left of it."""
 
     def __init__(self, allowance: Allowance) -> None:
-        self._allowance = allowance
+        self._at_once = allowance.at_once
+        self._a_second = allowance.a_second
         self._left = float(allowance.at_once)
         self._at = 0.0
 
     def wait_seconds(self, now: float) -> float:
         """0 where one more may be tried; else the seconds until it may."""
-        self._left = min(self._allowance.at_once, self._left + max(now - self._at, 0.0) * self._allowance.a_second)
+        self._left = min(self._at_once, self._left + max(now - self._at, 0.0) * self._a_second)
         self._at = now
-        return max(1 - self._left, 0.0) / self._allowance.a_second
+        return max(1 - self._left, 0.0) / self._a_second
 
     def take(self, now: float) -> bool:
         """Whether one more may be tried, which is then taken."""
@@ -49,7 +50,7 @@ class Budget:
 
     def is_whole(self, now: float) -> bool:
         self.wait_seconds(now)
-        return self._left >= self._allowance.at_once
+        return self._left >= self._at_once
 
 
 class Budgets:

@@ -1,52 +1,29 @@
-"""Where Cal.com delivers: a bare ASGI handler, nothing between the socket and the signature check.
+"""Where Cal.com delivers: two ways to the same code, nothing between the socket and the signature check on either.
 
-Verify on the raw bytes, file, wait for the commit, answer. A body is understood later; here it only has to be kept:
-in the log, or where Postgres does not take it in time, in the spool, from which it is filed later.
+An ordinary delivery takes the short way (api/short_way.py). Every other comes through this ASGI handler, and so does
+whoever only asks what is here.
 """
 
+import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from functools import cache
 
 import msgspec
-import structlog
-from litestar import asgi
+from litestar import Litestar, asgi
 from litestar.exceptions import MethodNotAllowedException
 from litestar.types import Receive, Scope, Send
 
 from api.auth import PUBLIC
 from api.composition import Running
-from api.deliveries import Delivery
-from api.metering import Became
-from api.problems import PROBLEM_JSON, problem_of, retry_after
+from api.recording import Arrival, concluded, kept, refusal, refused, verified
+from api.short_way import Answer, Header, Later, ShortWay, Taken
 from api.webhook_paths import WEBHOOK_PATHS
-from ledger.calcom.signature import received_signature, secret_id, verify
-from ledger.calcom.triggers import UNRECOGNISED_TOPIC
-from ledger.errors import (
-    AppenderFull,
-    BodyTooLarge,
-    BookingLedgerError,
-    EncodingUnsupported,
-    EventUnsupported,
-    SecretMissing,
-    SenderError,
-    SignatureRefused,
-    StoreUnavailable,
-    TooManyTries,
-)
-from ledger.filing import Filing, Receipt, file_delivery
-from ledger.store import Ledger, Placed
-from ledger.vocabulary import MAIN_LEDGER_NAME
+from ledger.errors import BodyTooLarge, BookingLedgerError, EncodingUnsupported
 
 BODY_BYTES_MAX = 1024 * 1024
 NO_STORE = (b"cache-control", b"no-store")
-VERSION_HEADER = b"x-cal-webhook-version"
-VERSION_CHARACTERS_MAX = 32
-SPOOLED = b'{"status":"spooled"}'
-
-TOO_MANY = TooManyTries("deliveries that prove nothing", wait_seconds=60)
-
-log = structlog.get_logger()
 
 
 class ClientGone(Exception):
@@ -62,134 +39,72 @@ async def receive_webhook(scope: Scope, receive: Receive, send: Send) -> None:
     running: Running = scope["litestar_app"].state.running
     method = str(scope.get("method"))
     if method == "POST":
-        await _record(running, scope, receive, send)
+        answer = await _receive(running, scope, receive)
     elif method in ("GET", "HEAD"):
         about = {
             "endpoint": "Cal.com webhooks",
             "how": "POST, signed in X-Cal-Signature-256; every trigger is welcome.",
             "secret_configured": bool(running.webhook_secrets),
         }
-        await _answer(send, 200, b"" if method == "HEAD" else msgspec.json.encode(about))
+        answer = Answer(body=b"" if method == "HEAD" else msgspec.json.encode(about))
     else:
-        await _refuse(send, MethodNotAllowedException(), headers=[(b"allow", b"GET, HEAD, POST")])
+        answer = refusal(MethodNotAllowedException(), (b"allow", b"GET, HEAD, POST"))
+    if answer is not None:
+        await _send(send, answer)
 
 
-async def _record(running: Running, scope: Scope, receive: Receive, send: Send) -> None:
-    received_at, begun = datetime.now(UTC), time.perf_counter()
-    ledger = running.ledgers.get(scope["path"].strip("/") or MAIN_LEDGER_NAME)
+async def _receive(running: Running, scope: Scope, receive: Receive) -> Answer | None:
+    """The answer to a delivery; None: its sender is gone."""
+    arrival, ledger_name = _arriving(), scope["path"].strip("/")
     try:
         body = await _read_body(scope, receive)
-        secret = verify(body, scope["headers"], running.webhook_secrets)
-        if ledger is None:
-            raise SignatureRefused("mismatch")  # a ledger that is not there answers like a wrong secret
-        running.usage.note_secret(secret, received_at)
-        receipt = Receipt(
-            received_at=received_at,
-            secret=secret,
-            version=_version(scope),
-            signature=received_signature(scope["headers"]),
-            secret_id=secret_id(running.webhook_secrets[secret]),
-        )
-        status, answer = await _file(running, ledger, body, receipt, begun)
+        delivery = verified(running, ledger_name, scope["headers"], body, arrival)
     except ClientGone:
         running.meter.count_abandoned()
-        return
-    except BookingLedgerError as error:
-        if isinstance(error, SenderError) and not isinstance(error, EventUnsupported):
-            noted = ledger or running.ledgers[MAIN_LEDGER_NAME]
-            await _refuse(send, _noted(running, noted, error, received_at=received_at, begun=begun))
-        else:
-            await _refuse(send, error)
-        return
-    await _answer(send, status, answer)
-
-
-def _noted(running: Running, ledger: Ledger, error: SenderError, *, received_at: datetime, begun: float) -> SenderError:
-    """What to answer to a delivery that proved nothing: its error, or beyond the budget for such, that they are many.
-
-    That no secret is configured is our own fault, and stays the answer.
-    """
-    reason = error.reason if isinstance(error, SignatureRefused) else type(error).__name__
-    running.meter.count_refused(reason)
-    delivery = Delivery(
-        ledger_id=ledger.ledger_id, received_at=received_at, duration_ms=_elapsed_ms(begun), reason=reason
-    )
-    if running.deliveries.note_unverified(delivery, now=time.monotonic()):
-        log.info("webhook_refused", reason=reason, ledger=ledger.name)
-        return error
-    return error if isinstance(error, SecretMissing) else TOO_MANY
-
-
-async def _file(running: Running, ledger: Ledger, body: bytes, receipt: Receipt, begun: float) -> tuple[int, bytes]:
-    """The delivery is kept; status and body of the answer."""
-    fresh_id = uuid4()
-    filing = file_delivery(ledger, body, receipt, fresh_id=fresh_id)
-    became: Became = "failed"
-    try:
-        placed = await _keep(running, ledger, body, receipt, filing=filing, fresh_id=fresh_id)
-        became = "spooled" if placed is None else "duplicate" if placed.duplicate else "recorded"
-    finally:
-        duration_ms = _elapsed_ms(begun)
-        running.meter.count_verified(
-            filing.envelope.trigger,
-            became,
-            ledger_id=ledger.ledger_id,
-            received_at=receipt.received_at,
-            seconds=duration_ms / 1000,
-        )
-    if placed is None:
-        _refuse_unsupported(running, filing)
-        return 202, SPOOLED
-    if placed.duplicate:
-        running.deliveries.note(
-            Delivery(
-                ledger_id=ledger.ledger_id,
-                received_at=receipt.received_at,
-                duration_ms=duration_ms,
-                position=placed.position,
-            )
-        )
-    if running.announcements.may_tell(begun):
-        log.info(
-            "webhook_recorded",
-            event_id=str(filing.events[0].event_id),
-            trigger=filing.envelope.trigger,
-            booking=filing.envelope.uid or filing.envelope.number,
-            position=placed.position,
-            duplicate=placed.duplicate,
-            duration_ms=round(duration_ms, 1),
-        )
-    _refuse_unsupported(running, filing)
-    return 200, msgspec.json.encode(
-        {
-            "status": "recorded",
-            "event_id": filing.events[0].event_id,
-            "ledger": ledger.name,
-            "position": placed.position,
-            "duplicate": placed.duplicate,
-        }
-    )
-
-
-async def _keep(
-    running: Running, ledger: Ledger, body: bytes, receipt: Receipt, *, filing: Filing, fresh_id: UUID
-) -> Placed | None:
-    """Where it stands in the log; None: it waits in the spool."""
-    try:
-        return (await running.appender.append(ledger.ledger_id, filing.events))[0]
-    except (AppenderFull, StoreUnavailable):
-        if running.spool is None:
-            raise
-        # With the same fresh id, since the log may have it all the same.
-        await running.spool.put(ledger, body, receipt, fresh_id=fresh_id)
-        booking = filing.envelope.uid or filing.envelope.number
-        log.debug("webhook_spooled", trigger=filing.envelope.trigger, booking=booking)
         return None
+    except BookingLedgerError as error:
+        return refused(running, ledger_name, error, arrival)
+    return await kept(running, delivery, running.appender.append(delivery.ledger.ledger_id, delivery.filing.events))
 
 
-def _refuse_unsupported(running: Running, filing: Filing) -> None:
-    if running.settings.strict_events and filing.events[0].topic == UNRECOGNISED_TOPIC:
-        raise EventUnsupported(filing.envelope.trigger)
+def short_way(app: Litestar) -> ShortWay:
+    """How ordinary deliveries come past the application."""
+    paths = "|".join(map(re.escape, WEBHOOK_PATHS))
+
+    @cache
+    def running() -> Running:
+        """There as soon as the server takes connections. To ask Litestar each time costs a delivery 1 %."""
+        found: Running = app.state.running
+        return found
+
+    def take(ledger_name: str, headers: Iterable[Header], body: bytes) -> Taken:
+        return _take(running(), ledger_name, headers, body)
+
+    return ShortWay(path=re.compile(f"(?:{paths})(?:/([a-z0-9-]+))?".encode()), take=take, fail=refusal)
+
+
+def _take(running: Running, ledger_name: str, headers: Iterable[Header], body: bytes) -> Taken:
+    """What `_receive` does, without a task of its own as long as only the commit is to be waited for."""
+    arrival = _arriving()
+    try:
+        delivery = verified(running, ledger_name, headers, body, arrival)
+    except BookingLedgerError as error:
+        return refused(running, ledger_name, error, arrival)
+    events, ledger_id = delivery.filing.events, delivery.ledger.ledger_id
+    placing = running.appender.offer(ledger_id, events)
+    if placing is None:
+        return kept(running, delivery, running.appender.append(ledger_id, events))
+
+    def conclude() -> Taken:
+        if placing.exception() is not None:
+            return kept(running, delivery, placing)
+        return concluded(running, delivery, placing.result()[0])
+
+    return Later(until=placing, then=conclude)
+
+
+def _arriving() -> Arrival:
+    return Arrival(received_at=datetime.now(UTC), begun=time.perf_counter())
 
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:
@@ -219,34 +134,7 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def _version(scope: Scope) -> str | None:
-    """What Cal.com calls its payload version; unsigned, hence only noted."""
-    version = next((value for name, value in scope["headers"] if name == VERSION_HEADER), None)
-    if version is None or len(version) > VERSION_CHARACTERS_MAX or not version.isascii():
-        return None
-    text = version.decode()
-    return text if text.isprintable() else None
-
-
-def _elapsed_ms(begun: float) -> float:
-    return (time.perf_counter() - begun) * 1000
-
-
-async def _refuse(send: Send, error: Exception, *, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    problem = problem_of(error)
-    later = [(name.encode(), value.encode()) for name, value in retry_after(error, problem.status).items()]
-    headers = [*(headers or []), *later]
-    await _answer(send, problem.status, problem.encoded(), content_type=PROBLEM_JSON.encode(), headers=headers)
-
-
-async def _answer(
-    send: Send,
-    status: int,
-    body: bytes,
-    *,
-    content_type: bytes = b"application/json",
-    headers: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    fixed = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), NO_STORE]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *(headers or [])]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+async def _send(send: Send, answer: Answer) -> None:
+    content = [(b"content-type", answer.content_type), (b"content-length", str(len(answer.body)).encode()), NO_STORE]
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*content, *answer.headers]})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})

@@ -28,6 +28,7 @@ from ledger.errors import AppenderFull, BookingLedgerError, StoreUnavailable, Ve
 from ledger.postgres import borrowed, is_database_away, is_database_trouble
 from ledger.store import NewEvent, Placed, append
 from ledger.tally import SECONDS, Tally
+from ledger.tombstones import without_erased
 from ledger.vocabulary import LedgerId
 
 BATCH_EVENTS_MAX = 1_000
@@ -105,19 +106,33 @@ class Appender:
         if self._closing or self.is_away:
             await asyncio.sleep(0)  # a caller who tries again at once must not keep the others from running
             raise StoreUnavailable(SHUTTING_DOWN if self._closing else AWAY)
-        loop = asyncio.get_running_loop()
-        since = loop.time()
-        size_bytes = sum(len(event.body) for event in events)
+        since = asyncio.get_running_loop().time()
         if self._is_full():
             await self._wait_for_room()
-        request = _Request(
-            ledger_id=ledger_id, events=events, answer=loop.create_future(), size_bytes=size_bytes, since=since
+        return await self._put(ledger_id, events, since)
+
+    def offer(self, ledger_id: LedgerId, events: Sequence[NewEvent]) -> asyncio.Future[list[Placed]] | None:
+        """What `append` would wait for, for who has no task to wait in; it may raise the same.
+
+        None where that is not all: where there is no room yet, or nobody is let in.
+        """
+        if self._closing or self.is_away or self._is_full():
+            return None
+        return self._put(ledger_id, events, asyncio.get_running_loop().time())
+
+    def _put(self, ledger_id: LedgerId, events: Sequence[NewEvent], since: float) -> asyncio.Future[list[Placed]]:
+        """The events are in the queue."""
+        size_bytes = 0
+        for event in events:
+            size_bytes += len(event.body)
+        answer: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
+        self._queue.append(
+            _Request(ledger_id=ledger_id, events=events, answer=answer, size_bytes=size_bytes, since=since)
         )
-        self._queue.append(request)
         self._queued_events += len(events)
         self._queued_bytes += size_bytes
         self._wanted.set()
-        return await request.answer
+        return answer
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Appender"]:
@@ -211,7 +226,7 @@ class Appender:
             attempts_left -= 1
             try:
                 async with borrowed(self._pool, seconds_max=deadline - loop.time()) as connection:
-                    placed = await append(connection, ledger_id, events)
+                    placed = await append(connection, ledger_id, events, admit=without_erased)
             except Exception as error:
                 if not attempts_left or isinstance(error, TimeoutError) or not is_database_trouble(error):
                     raise

@@ -27,7 +27,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     received_at: datetime
     secret: int = 0
     version: str | None = None
-    signature: str | None = None
+    signature: bytes | None = msgspec.field(default=None, name="mac")
     secret_id: str | None = None
 
 

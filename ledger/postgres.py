@@ -25,11 +25,20 @@ Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 class LedgerConnection(asyncpg.Connection):
     """One that carries the keys that bodies are sealed with and opened; those of a pool have one keyring together."""
 
-    __slots__ = ("keyring",)
+    __slots__ = ("_is_as_it_was", "keyring")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # the driver's own affair
         super().__init__(*args, **kwargs)
         self.keyring = Keyring()
+        self._is_as_it_was = False
+
+    def leave_as_it_was(self) -> None:
+        """Who has it now changes nothing of the session, so its pool need not ask the server to put things right."""
+        self._is_as_it_was = True
+
+    def get_reset_query(self) -> str:
+        as_it_was, self._is_as_it_was = self._is_as_it_was, False
+        return "" if as_it_was else super().get_reset_query()
 
 
 APPLICATION_NAME: Final = "booking-ledger"
@@ -109,9 +118,8 @@ async def open_pool(
 ) -> asyncpg.Pool:
     """A pool with one connection made, hence proved, unless `connections_min` is 0; the caller closes it.
 
-    Nobody leaves anything behind in a session of the pool: a connection is taken back without a question to the server.
-    `behind_pooler` is for a transaction pooler (PgBouncer) between us and the server. It refuses our time limits and
-    forgets prepared statements, so both are left out.
+    `behind_pooler` is for a transaction pooler (PgBouncer) between us and the server. It refuses our time limits,
+    forgets prepared statements, and takes a RESET of ours for a wish to lose UTC, so all three are left out.
     `statement_seconds_max` is more than 0. `keyring`: without one, bodies are opened and sealed by the root key in the
     database. Raises ServerUnreachable.
     """
@@ -130,7 +138,7 @@ async def open_pool(
         command_timeout=statement_seconds_max + ANSWER_GRACE_SECONDS,
         server_settings=_session_settings(statement_seconds_max, behind_pooler=behind_pooler),
         statement_cache_size=0 if behind_pooler else 100,
-        reset=_reset_nothing,
+        reset=_reset_nothing if behind_pooler else None,
     )
     return await _reached(pool)
 
@@ -160,11 +168,12 @@ async def close_pool(pool: asyncpg.Pool) -> None:
 
 @contextlib.asynccontextmanager
 async def borrowed(pool: asyncpg.Pool, *, seconds_max: float) -> AsyncIterator[Connection]:
-    """A connection for the block. Raises TimeoutError when all of it takes longer.
+    """A connection for the block, which leaves its session as it was. Raises TimeoutError when all takes longer.
 
     A connection that is silent then is dropped: to take it back the pool would wait for its server.
     """
     async with asyncio.timeout(seconds_max), pool.acquire() as connection:
+        connection.leave_as_it_was()  # type: ignore[attr-defined]  # ours, of LedgerConnection
         try:
             yield connection
         except asyncio.CancelledError:
@@ -223,7 +232,7 @@ def _cause(error: BaseException) -> str:
 
 
 async def _reset_nothing(_connection: asyncpg.Connection) -> None:
-    """The driver has rolled back what was open, and there is nothing else."""
+    """The driver has rolled back what was open; a session's state is the pooler's affair."""
 
 
 def _session_settings(statement_seconds_max: float, *, behind_pooler: bool) -> dict[str, str]:

@@ -25,7 +25,6 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ledger.codec import SEALED, Encoding, compress, decompress
 from ledger.errors import BodyUnreadable, SealingKeyMissing
@@ -41,9 +40,9 @@ from ledger.keyring import (
     Open,
     RootKey,
     Sealing,
-    destroyed,
     mint,
     new_key_ids,
+    open_with,
 )
 from ledger.migrate import migrate, migrations_folder, refuse_unknown_schema
 from ledger.postgres import Connection, close_pool, connect, open_pool
@@ -143,7 +142,7 @@ def _mint(keys: LedgerKeys, root: RootKey | None, ledger_id: LedgerId, event: "N
     key = mint(root, ledger_id, key_id)
     if event.seal == "discarded":
         return msgspec.structs.replace(key, kept=key.id)
-    keys.opened.put(key.id, key.open)
+    keys.opened.put(key.id, key.key)
     if not event.stream_id.startswith(UNATTRIBUTED_PREFIX):
         keys.writing.put(event.stream_id, key)
     return key
@@ -252,16 +251,14 @@ async def open_keys(
         if known is None:
             missing.append(key_id)
         else:
-            found[key_id] = known
+            found[key_id] = open_with(known)
     if missing:
         revealed = await reveal_keys(connection, ledger_id, missing)
-        fetched: dict[bytes, Open] = {
-            key_id: destroyed if key is None else AESGCM(key).decrypt for key_id, key in revealed.items()
-        }
-        found |= fetched
+        fetched = {key_id: key or b"" for key_id, key in revealed.items()}
+        found |= {key_id: open_with(key) for key_id, key in fetched.items()}
         if keys.erasures == erasures:  # else somebody else has learnt meanwhile that one of these may be destroyed
-            for key_id, open_key in fetched.items():
-                keys.opened.put(key_id, open_key)
+            for key_id, key in fetched.items():
+                keys.opened.put(key_id, key)
     return found
 
 

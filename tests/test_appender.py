@@ -13,7 +13,7 @@ import pytest_asyncio
 from ledger import appender as appender_module
 from ledger.appender import BATCH_EVENTS_MAX, PROBE_PAUSE_SECONDS, Appender
 from ledger.errors import AppenderFull, StoreUnavailable, VersionConflict
-from ledger.postgres import connect, open_pool
+from ledger.postgres import LedgerConnection, connect, open_pool
 from ledger.store import Placed, append, read_log
 from ledger.vocabulary import LedgerId, Position
 from tests.builders import MAIN, SMALL_BODY, add_ledger, new_event
@@ -318,7 +318,7 @@ async def test_an_error_inside_the_driver_does_not_stop_the_writer(database: str
 
     async with (
         asyncio.timeout(ANSWER_SECONDS_MAX),
-        asyncpg.create_pool(database, min_size=1, max_size=2, reset=reset) as pool,
+        asyncpg.create_pool(database, min_size=1, max_size=2, reset=reset, connection_class=LedgerConnection) as pool,
         Appender(pool).running() as appender,
     ):
         async with asyncio.timeout(ANSWER_SECONDS_MAX / 10):

@@ -8,9 +8,10 @@ import pytest
 
 from ledger import postgres
 from ledger.errors import OperatorError, ServerUnreachable, UnsafeServer
-from ledger.postgres import connect, open_pool, refuse_old_server, refuse_unsafe_server
+from ledger.postgres import borrowed, connect, open_pool, refuse_old_server, refuse_unsafe_server
 
 PASSWORD = "hunter2"
+PATIENCE_SECONDS = 30.0
 
 
 async def limits(connection: postgres.Connection) -> dict[str, str]:
@@ -38,6 +39,21 @@ async def test_limits_that_a_user_of_the_pool_changed_are_back_for_the_next(empt
         async with pool.acquire() as connection:
             await connection.execute("SET statement_timeout = 0")
         async with pool.acquire() as connection:
+            assert (await limits(connection))["statement_timeout"] == "1500ms"
+
+
+async def test_a_borrowed_connection_is_taken_back_without_a_question_and_the_next_user_starts_afresh(
+    empty_database: str,
+) -> None:
+    asked: list[str] = []
+    async with await open_pool(empty_database, connections_max=1, statement_seconds_max=1.5) as pool:
+        async with borrowed(pool, seconds_max=PATIENCE_SECONDS) as connection:
+            connection.add_query_logger(lambda told: asked.append(told.query))
+            await connection.execute("SELECT 1")
+        assert asked == ["SELECT 1"]
+        async with pool.acquire() as connection:
+            await connection.execute("SET statement_timeout = 0")
+        async with borrowed(pool, seconds_max=PATIENCE_SECONDS) as connection:
             assert (await limits(connection))["statement_timeout"] == "1500ms"
 
 

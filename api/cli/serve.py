@@ -34,8 +34,9 @@ def serve(*, no_worker: bool) -> None:
     from api.app import configure_logging, create_app
     from api.auth import internal_key
     from api.composition import check_database, database
-    from api.hardening import fixed_headers
+    from api.hardening import fixed_headers, forbid_core_dumps
 
+    forbid_core_dumps()
     settings = read_settings()
     key, made_up = internal_key(settings)
     configure_logging(settings)
