@@ -12,6 +12,7 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from api.auth import ADMIN, WHOLE
 from api.composition import Running
+from api.parameters import PositionWish
 from api.tenancy import visible_ledger, visible_ledgers
 from projections.measures import ProjectionStatus, read_status
 from projections.parked import ParkedEvent, Retried, list_parked, retry_parked, skip_parked
@@ -37,11 +38,11 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
 class Positions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which parked events; null: all that are not skipped."""
 
-    positions: Annotated[list[int], msgspec.Meta(min_length=1, max_length=POSITIONS_MAX)] | None = None
+    positions: Annotated[list[PositionWish], msgspec.Meta(min_length=1, max_length=POSITIONS_MAX)] | None = None
 
 
 class Skips(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    positions: Annotated[list[int], msgspec.Meta(min_length=1, max_length=POSITIONS_MAX)]
+    positions: Annotated[list[PositionWish], msgspec.Meta(min_length=1, max_length=POSITIONS_MAX)]
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +117,10 @@ async def _set_paused(running: Running, name: str, *, paused: bool) -> Paused:
 
 
 @get(
-    "/api/admin/projections/{name:str}/progress", opt={**ADMIN, **WHOLE}, summary="A rebuild's progress, as it goes on"
+    "/api/admin/projections/{name:str}/progress",
+    opt={**ADMIN, **WHOLE},
+    media_type="text/event-stream",
+    summary="A rebuild's progress, as it goes on",
 )
 async def get_progress(state: State, name: FromPath[str]) -> ServerSentEvent:
     """Server-sent events `progress`, each a JSON object as POST …/rebuild answers; the last one when it has ended."""

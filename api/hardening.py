@@ -5,6 +5,7 @@ headers), so they stand on webhooks' answers, on errors and on requests that nev
 no layer around it. OWASP ASVS 5.0, chapters V3.4 and V14.3.
 """
 
+import resource
 from typing import Final
 
 from ledger.settings import Settings
@@ -36,6 +37,11 @@ def fixed_headers(settings: Settings) -> list[tuple[str, str]]:
     if is_https(settings):
         return [*FIXED_HEADERS, ("strict-transport-security", STRICT_TRANSPORT_SECURITY)]
     return [*FIXED_HEADERS]
+
+
+def forbid_core_dumps() -> None:
+    """A crash of this process, or of one that it starts, writes none of its memory to a disk: it holds secrets."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def is_https(settings: Settings) -> bool:

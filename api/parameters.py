@@ -14,6 +14,8 @@ from ledger.vocabulary import CalendarStatus
 
 PAGE_ROWS_DEFAULT = 50
 PAGE_ROWS_MAX = 500
+POSITION_MAX = 2**63 - 1
+"""PostgreSQL's bigint."""
 
 Text = Annotated[str | None, QueryParameter(max_length=200)]
 Status = Annotated[str | None, QueryParameter(description="One or several of the status words, separated by commas.")]
@@ -21,6 +23,7 @@ From = Annotated[str | None, QueryParameter(name="from", description="Start at o
 To = Annotated[str | None, QueryParameter(name="to", description="Start before, ISO 8601.")]
 CursorText = Annotated[str | None, QueryParameter(max_length=1000, description="`next_cursor` of the page before.")]
 Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_ROWS_MAX)]
+PositionWish = Annotated[int, msgspec.Meta(ge=1, le=POSITION_MAX)]
 
 Name = TypeVar("Name", bound=str | None)
 Place = TypeVar("Place", bound=msgspec.Struct)

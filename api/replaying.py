@@ -11,7 +11,16 @@ from litestar.params import JSONBody, QueryParameter
 from api.auth import ADMIN
 from api.composition import Running
 from api.moments import read_moment
-from api.parameters import PAGE_ROWS_DEFAULT, CursorText, Limit, Text, read_cursor, read_name, write_cursor
+from api.parameters import (
+    PAGE_ROWS_DEFAULT,
+    CursorText,
+    Limit,
+    PositionWish,
+    Text,
+    read_cursor,
+    read_name,
+    write_cursor,
+)
 from api.tenancy import visible_ledger
 from ledger.vocabulary import Position
 from projections.deliveries import (
@@ -28,12 +37,10 @@ REPLAYED_AT_ONCE_MAX = 1_000
 """How many deliveries one request reads again; the next one goes on."""
 TRIGGERS_MAX = 50
 EVENT_IDS_MAX = 1_000
-POSITION_MAX = 2**63 - 1
 
 From = Annotated[str | None, QueryParameter(name="from", description="Received at or after, ISO 8601.")]
 To = Annotated[str | None, QueryParameter(name="to", description="Received before, ISO 8601.")]
 Trigger = Annotated[str, msgspec.Meta(max_length=200)]
-PositionWish = Annotated[int, msgspec.Meta(ge=1, le=POSITION_MAX)]
 
 
 class DeliveryPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,10 +73,10 @@ async def get_deliveries(
     *,
     request: Request[Any, Any, Any],
     state: State,
-    status: Outcome | None = None,
+    status: Annotated[Outcome | None, QueryParameter()] = None,
     trigger: Annotated[Text, QueryParameter(description="One or several triggers, separated by commas.")] = None,
     uid: Text = None,
-    unrecognised: bool = False,
+    unrecognised: Annotated[bool, QueryParameter()] = False,
     received_from: From = None,
     received_before: To = None,
     cursor: CursorText = None,

@@ -29,9 +29,9 @@ SCRAM_ITERATIONS: Final = 4096
 SALT_BYTES: Final = 16
 
 
-def role_name(role: LoginRole) -> str:
-    """What PostgreSQL calls it."""
-    return f"booking_ledger_{role}"
+def role_name(role: str) -> str:
+    """What PostgreSQL calls it; a single reader's role has its own name (ledger/readers.py)."""
+    return f"booking_ledger_{role}" if role in LOGIN_ROLES else role
 
 
 async def create_roles(connection: Connection) -> None:
@@ -53,15 +53,23 @@ async def create_roles(connection: Connection) -> None:
 
 
 async def renew_rights(connection: Connection) -> bool:
-    """What a migration made has its owner and its rights. False where there are no roles, or it is not ours to say."""
+    """What a migration made has its owner and its rights. False where there are no roles, or it is not ours to say.
+
+    Raises OperatorError where this program knows of a role that is not there yet.
+    """
     if not await connection.fetchval(SQL["may_renew"]):
         return False
-    async with connection.transaction():
-        await _set_rights(connection)
+    try:
+        async with connection.transaction():
+            await _set_rights(connection)
+    except asyncpg.UndefinedObjectError as error:
+        raise OperatorError(
+            f"The schema is up to date, its rights are not ({error}); run: booking-ledger roles create"
+        ) from error
     return True
 
 
-async def set_password(connection: Connection, role: LoginRole, password: str) -> None:
+async def set_password(connection: Connection, role: str, password: str) -> None:
     """The role logs in with this password and no other. The server never sees it, only what proves it.
 
     Raises BadParameter for one that is too short, or that PostgreSQL and its drivers might write in different bytes,
@@ -90,7 +98,7 @@ def new_password() -> str:
     return secrets.token_urlsafe(PASSWORD_BYTES)
 
 
-def role_url(dsn: str, role: LoginRole, password: str | None = None) -> str:
+def role_url(dsn: str, role: str, password: str | None = None) -> str:
     """The same database, for this role; whoever `dsn` names, and their password, are not in it."""
     parts = urlsplit(dsn)
     host = parts.netloc.rpartition("@")[2]

@@ -5,6 +5,7 @@
 -- booking_ledger_migrator     logs in as the owner, for `booking-ledger migrate` alone.
 -- booking_ledger_application  serves: appends by ledger.append_events, reads the log, writes read models.
 -- booking_ledger_reader       reads the public views, in read-only transactions.
+-- booking_ledger_bound_reader reads them too, each member the rows of one ledger (access.readers); cannot log in.
 -- booking_ledger_auditor      reads everything but passwords' and keys' digests, in read-only transactions.
 --
 -- Everything is said as it is to be, so it can be run again after every migration. What is ours in this database,
@@ -23,6 +24,7 @@ BEGIN
                 ('booking_ledger_migrator', 'LOGIN'),
                 ('booking_ledger_application', 'LOGIN'),
                 ('booking_ledger_reader', 'LOGIN'),
+                ('booking_ledger_bound_reader', 'NOLOGIN'),
                 ('booking_ledger_auditor', 'LOGIN')
         ) AS wanted (role, kind)
         WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role)
@@ -46,11 +48,12 @@ BEGIN
     EXECUTE format('GRANT CREATE ON DATABASE %I TO booking_ledger_owner', current_database());
     EXECUTE format(
         'GRANT CONNECT ON DATABASE %I TO booking_ledger_migrator, booking_ledger_application, booking_ledger_reader, '
-            'booking_ledger_auditor',
+            'booking_ledger_bound_reader, booking_ledger_auditor',
         current_database()
     );
     GRANT USAGE, CREATE ON SCHEMA public TO booking_ledger_owner;
-    GRANT USAGE ON SCHEMA public TO booking_ledger_application, booking_ledger_reader, booking_ledger_auditor;
+    GRANT USAGE ON SCHEMA public
+        TO booking_ledger_application, booking_ledger_reader, booking_ledger_bound_reader, booking_ledger_auditor;
 END
 $$;
 
@@ -62,11 +65,11 @@ WHERE
     rolname LIKE 'booking\_ledger\_%'
     AND rolname IN (
         'booking_ledger_owner', 'booking_ledger_migrator', 'booking_ledger_application', 'booking_ledger_reader',
-        'booking_ledger_auditor'
+        'booking_ledger_bound_reader', 'booking_ledger_auditor'
     )
     AND (
         rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
-        OR (rolname = 'booking_ledger_owner' AND rolcanlogin)
+        OR (rolname IN ('booking_ledger_owner', 'booking_ledger_bound_reader') AND rolcanlogin)
     )
 ORDER BY rolname;
 
@@ -137,11 +140,11 @@ BEGIN
     FOREACH one IN ARRAY ARRAY(
         SELECT unnest(
             ARRAY[
-                format('REVOKE ALL ON SCHEMA %I FROM PUBLIC, booking_ledger_reader', name),
+                format('REVOKE ALL ON SCHEMA %I FROM PUBLIC, booking_ledger_reader, booking_ledger_bound_reader', name),
                 format('GRANT USAGE ON SCHEMA %I TO booking_ledger_application, booking_ledger_auditor', name),
                 format(
                     'REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM PUBLIC, booking_ledger_application, '
-                        'booking_ledger_reader, booking_ledger_auditor',
+                        'booking_ledger_reader, booking_ledger_bound_reader, booking_ledger_auditor',
                     name
                 ),
                 format(
@@ -201,6 +204,14 @@ BEGIN
         user_id, name, role, ledger_id, created_at, password_changed_at, last_signed_in_at, disabled_at
     ) ON access.users TO booking_ledger_auditor;
     GRANT SELECT (user_id, opened_at, seen_at) ON access.sessions TO booking_ledger_auditor;
+
+    -- Keys of bodies go in with the events that they seal, and are destroyed, by functions that run with the owner's
+    -- rights.
+    REVOKE INSERT, DELETE ON ledger.body_keys FROM booking_ledger_application;
+
+    -- Who is bound to which ledger is not the application's to say.
+    REVOKE INSERT, UPDATE, DELETE ON access.readers FROM booking_ledger_application;
+    PERFORM access.guard_readers();
 
     ALTER DEFAULT PRIVILEGES FOR ROLE booking_ledger_owner
         GRANT USAGE ON SCHEMAS TO booking_ledger_application, booking_ledger_auditor;

@@ -84,10 +84,11 @@ async def read_counted(connection: Connection, ledger: Ledger, uids: Sequence[st
 
 async def add(connection: Connection, ledger: Ledger, tally: Tally) -> None:
     """The statistics have moved by the tally."""
-    for statement, counted in (("add_figures", tally), ("add_figures_by_month", tally.by_month())):
-        rows = counted.rows(ledger)
-        if rows:
-            await connection.execute(SQL[statement], rows)
+    rows, by_month = tally.rows(ledger), tally.by_month().rows(ledger)
+    if rows:
+        await connection.execute(SQL["add_figures"], rows)
+    if by_month:
+        await connection.execute(SQL["add_figures_by_month"], by_month)
 
 
 async def fill(connection: Connection, ledger: Ledger, tally: Tally) -> None:

@@ -36,6 +36,9 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--system-lines", action="store_true", help="print which test holds which line of SYSTEMS.md")
+    parser.addoption(
+        "--schemathesis-seconds", type=int, default=120, help="how long each role asks, in the soak tests of the API"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

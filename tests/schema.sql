@@ -21,6 +21,8 @@ CREATE SCHEMA ledger;
 
 CREATE SCHEMA projections;
 
+CREATE SCHEMA shown;
+
 CREATE SCHEMA sync_lag_0;
 
 CREATE SCHEMA sync_lag_1;
@@ -29,13 +31,115 @@ CREATE SCHEMA webhook_logs_0;
 
 CREATE SCHEMA webhook_logs_1;
 
+CREATE FUNCTION access.guard_readers() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    one record;
+BEGIN
+    PERFORM access.guard_shown();
+    PERFORM access.guard_table('ledger.deliveries');
+    FOR one IN SELECT view_id, name FROM access.our_views() LOOP
+        IF one.name = 'projection_status' THEN
+            GRANT SELECT ON public.projection_status TO booking_ledger_bound_reader;
+        ELSE
+            PERFORM access.guard_view(one.view_id::regclass);
+        END IF;
+    END LOOP;
+    GRANT SELECT ON projections.ledger_names, projections.logged_bodies
+        TO booking_ledger_reader, booking_ledger_bound_reader;
+    GRANT SELECT ON access.readers TO booking_ledger_bound_reader;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = 'access.readers'::regclass) THEN
+        ALTER TABLE access.readers ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY everything ON access.readers FOR SELECT TO booking_ledger_auditor USING (true);
+        CREATE POLICY oneself ON access.readers FOR SELECT TO booking_ledger_bound_reader USING (role = current_user);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION access.guard_shown() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    place regclass;
+BEGIN
+    FOR place IN
+        SELECT c.oid FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'shown'::regnamespace AND c.relkind = 'v'
+    LOOP
+        PERFORM access.guard_view(place);
+    END LOOP;
+    FOR place IN
+        SELECT DISTINCT part.oid
+        FROM pg_catalog.pg_class AS v
+        JOIN pg_catalog.pg_rewrite AS r ON r.ev_class = v.oid
+        JOIN pg_catalog.pg_depend AS d
+            ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+        JOIN pg_catalog.pg_class AS part ON part.oid = d.refobjid AND part.relkind = 'r'
+        WHERE v.relnamespace = 'shown'::regnamespace
+    LOOP
+        PERFORM access.guard_table(place);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION access.guard_table(place regclass) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    EXECUTE format('GRANT SELECT ON %s TO booking_ledger_reader, booking_ledger_bound_reader', place);
+    IF EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = place) THEN
+        RETURN;
+    END IF;
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', place);
+    EXECUTE format('CREATE POLICY application ON %s TO booking_ledger_application USING (true)', place);
+    EXECUTE format(
+        'CREATE POLICY everything ON %s FOR SELECT TO booking_ledger_reader, booking_ledger_auditor USING (true)', place
+    );
+    EXECUTE format(
+        'CREATE POLICY own_ledger ON %s FOR SELECT TO booking_ledger_bound_reader USING '
+            '(ledger_id = (SELECT r.ledger_id FROM access.readers AS r WHERE r.role = current_user))',
+        place
+    );
+END
+$$;
+
+CREATE FUNCTION access.guard_view(place regclass) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    EXECUTE format('GRANT SELECT ON %s TO booking_ledger_reader, booking_ledger_bound_reader', place);
+    EXECUTE format('ALTER VIEW %s SET (security_invoker = true)', place);
+END
+$$;
+
+CREATE FUNCTION access.has_roles() RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT
+        c.relowner = pg_catalog.to_regrole('booking_ledger_owner')
+        AND pg_catalog.to_regrole('booking_ledger_bound_reader') IS NOT NULL
+    FROM pg_catalog.pg_class AS c
+    WHERE c.oid = 'ledger.events'::regclass
+$$;
+
+CREATE FUNCTION access.is_bound(role name) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT EXISTS (
+        SELECT
+        FROM pg_catalog.pg_auth_members AS m
+        JOIN pg_catalog.pg_roles AS bound ON bound.oid = m.roleid AND bound.rolname = 'booking_ledger_bound_reader'
+        JOIN pg_catalog.pg_roles AS who ON who.oid = m.member AND who.rolname = role
+    )
+$$;
+
 CREATE FUNCTION access.our_schemas() RETURNS TABLE(schema_id oid, name name)
     LANGUAGE sql STABLE
     AS $_$
     SELECT n.oid, n.nspname
     FROM pg_catalog.pg_namespace AS n
     WHERE
-        n.nspname IN ('ledger', 'projections', 'interop', 'access')
+        n.nspname IN ('ledger', 'projections', 'shown', 'interop', 'access')
         OR EXISTS (
             SELECT FROM projections.generations AS g WHERE n.nspname ~ ('^' || g.projection || '_[0-9]+$')
         )
@@ -84,15 +188,15 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
+CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
     LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     SET enable_material TO 'off'
     SET enable_bitmapscan TO 'off'
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
     head record;
@@ -105,8 +209,18 @@ DECLARE
     digests bytea[] := '{}';
     link bytea;
 BEGIN
-    SELECT ledgers.position, ledgers.digest, ledgers.recorded_at INTO STRICT head
+    SELECT ledgers.position, ledgers.digest, ledgers.recorded_at, ledgers.erasures INTO STRICT head
     FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
+    IF head.erasures <> known_erasures THEN
+        RETURN QUERY SELECT 0, head.erasures, 0, false;
+        RETURN;
+    END IF;
+    IF wrapped_by IS NOT NULL AND NOT EXISTS (
+        SELECT FROM ledger.root_keys AS live WHERE live.root_key = wrapped_by AND live.retired_at IS NULL
+    ) THEN
+        RETURN QUERY SELECT -1, 0::bigint, 0, false;
+        RETURN;
+    END IF;
     moment := greatest(clock_timestamp(), head.recorded_at);
 
     -- What is new, by its place in the batch: ids that are in the log, or came earlier in the batch, are left out.
@@ -167,6 +281,23 @@ BEGIN
             FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
                 WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, at)
             WHERE given.at = ANY(fresh);
+            body_keys := ARRAY(
+                SELECT given.body_key
+                FROM unnest(body_keys) AS given (body_key)
+                WHERE substring(given.body_key FROM 1 FOR 16) IN (
+                    SELECT substring(used.state FROM 1 FOR 16) FROM unnest(states) AS used (state)
+                )
+            );
+        END IF;
+
+        IF cardinality(body_keys) > 0 THEN
+            INSERT INTO ledger.body_keys AS known (ledger_id, key_id, wrapped, root_key)
+            SELECT
+                into_ledger, encode(substring(used.body_key FROM 1 FOR 16), 'hex')::uuid,
+                nullif(substring(used.body_key FROM 17), ''),
+                CASE WHEN octet_length(used.body_key) > 16 THEN wrapped_by END
+            FROM unnest(body_keys) AS used (body_key)
+            ON CONFLICT ON CONSTRAINT body_keys_pkey DO NOTHING;
         END IF;
 
         links := ARRAY(
@@ -219,7 +350,42 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) IS 'Appends a batch under the head''s lock; see migrations/0001_event_log.sql.';
+COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint) IS 'Appends a batch under the head''s lock; see migrations/0001 and 0008.';
+
+CREATE FUNCTION ledger.destroy_keys(of_ledger integer, key_ids uuid[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    destroyed bigint;
+BEGIN
+    UPDATE ledger.ledgers SET erasures = erasures + 1 WHERE ledger_id = of_ledger;
+    UPDATE ledger.body_keys SET wrapped = NULL, root_key = NULL
+    WHERE ledger_id = of_ledger AND key_id = ANY (key_ids) AND wrapped IS NOT NULL;
+    GET DIAGNOSTICS destroyed = ROW_COUNT;
+    RETURN destroyed;
+END
+$$;
+
+COMMENT ON FUNCTION ledger.destroy_keys(of_ledger integer, key_ids uuid[]) IS 'Bodies sealed under these keys cannot be opened any more; the chain still holds.';
+
+CREATE TABLE ledger.body_keys (
+    ledger_id integer NOT NULL,
+    key_id uuid NOT NULL,
+    wrapped bytea,
+    root_key text,
+    CONSTRAINT body_keys_wrapped_by_one CHECK (((wrapped IS NULL) OR (root_key IS NOT NULL))),
+    CONSTRAINT body_keys_wrapped_length CHECK ((octet_length(wrapped) = 60))
+);
+ALTER TABLE ONLY ledger.body_keys ALTER COLUMN wrapped SET STORAGE PLAIN;
+
+CREATE FUNCTION ledger.forget_keys(of_ledger integer, key_ids uuid[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ DELETE FROM ledger.body_keys
+   WHERE ((body_keys.ledger_id = forget_keys.of_ledger) AND (body_keys.key_id = ANY (forget_keys.key_ids)));
+END;
 
 CREATE FUNCTION ledger.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
@@ -227,6 +393,34 @@ CREATE FUNCTION ledger.refuse_change() RETURNS trigger
 BEGIN
     RAISE EXCEPTION 'the event log is append-only: % refused', lower(TG_OP)
         USING ERRCODE = 'restrict_violation', HINT = 'Append a correcting event instead.';
+END
+$$;
+
+CREATE FUNCTION ledger.refuse_forgetting_erasures() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'erasures are kept, or who was erased could come back: % refused', lower(TG_OP)
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE FUNCTION ledger.refuse_key_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'key % was destroyed and stays so', OLD.key_id
+        USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE FUNCTION ledger.retire_root_keys(kept text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM FROM ledger.ledgers ORDER BY ledger_id FOR UPDATE;
+    UPDATE ledger.root_keys SET retired_at = clock_timestamp() WHERE root_key <> kept AND retired_at IS NULL;
 END
 $$;
 
@@ -377,7 +571,15 @@ BEGIN
             'CREATE OR REPLACE VIEW projections.%I AS SELECT %s FROM %I.%I',
             shown.relname, shown.columns, projections.schema_of(projection, generation), shown.relname
         );
+        CONTINUE WHEN projection = 'facts'; -- which the application alone reads
+        EXECUTE format(
+            'CREATE OR REPLACE VIEW shown.%I AS SELECT %s FROM %I.%I',
+            shown.relname, shown.columns, projections.schema_of(projection, generation), shown.relname
+        );
     END LOOP;
+    IF access.has_roles() THEN
+        PERFORM access.guard_shown();
+    END IF;
 END
 $$;
 
@@ -393,6 +595,11 @@ CREATE TABLE access.api_keys (
     revoked_at timestamp with time zone,
     CONSTRAINT api_keys_digest_is_sha256 CHECK ((octet_length(digest) = 32)),
     CONSTRAINT api_keys_role_known CHECK ((role = ANY (ARRAY['viewer'::text, 'operator'::text, 'admin'::text])))
+);
+
+CREATE TABLE access.readers (
+    role name NOT NULL,
+    ledger_id integer NOT NULL
 );
 
 CREATE TABLE access.sessions (
@@ -451,6 +658,24 @@ CREATE TABLE booking_attendees_1.booking_attendees (
 CREATE TABLE calendar_events_0.booking_statistics (
     ledger_id integer NOT NULL,
     day date NOT NULL,
+    event_type text NOT NULL,
+    host_email text NOT NULL,
+    ledger text NOT NULL,
+    bookings integer NOT NULL,
+    scheduled integer NOT NULL,
+    confirmed integer NOT NULL,
+    completed integer NOT NULL,
+    no_show integer NOT NULL,
+    cancelled integer NOT NULL,
+    rescheduled integer NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings integer NOT NULL
+);
+
+CREATE TABLE calendar_events_0.booking_statistics_by_month (
+    ledger_id integer NOT NULL,
+    month date NOT NULL,
     event_type text NOT NULL,
     host_email text NOT NULL,
     ledger text NOT NULL,
@@ -534,6 +759,24 @@ CREATE TABLE calendar_events_1.booking_statistics (
     led_bookings integer NOT NULL
 );
 
+CREATE TABLE calendar_events_1.booking_statistics_by_month (
+    ledger_id integer NOT NULL,
+    month date NOT NULL,
+    event_type text NOT NULL,
+    host_email text NOT NULL,
+    ledger text NOT NULL,
+    bookings integer NOT NULL,
+    scheduled integer NOT NULL,
+    confirmed integer NOT NULL,
+    completed integer NOT NULL,
+    no_show integer NOT NULL,
+    cancelled integer NOT NULL,
+    rescheduled integer NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings integer NOT NULL
+);
+
 CREATE TABLE calendar_events_1.calendar_events (
     ledger_id integer NOT NULL,
     id uuid NOT NULL,
@@ -589,9 +832,7 @@ CREATE TABLE facts_0.facts (
     "position" bigint NOT NULL,
     stream_id text NOT NULL COLLATE pg_catalog."C",
     stream_version integer NOT NULL,
-    event_id uuid NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
+    alone boolean NOT NULL,
     told bytea NOT NULL
 );
 ALTER TABLE ONLY facts_0.facts ALTER COLUMN told SET STORAGE EXTERNAL;
@@ -601,9 +842,7 @@ CREATE TABLE facts_1.facts (
     "position" bigint NOT NULL,
     stream_id text NOT NULL COLLATE pg_catalog."C",
     stream_version integer NOT NULL,
-    event_id uuid NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
+    alone boolean NOT NULL,
     told bytea NOT NULL
 );
 ALTER TABLE ONLY facts_1.facts ALTER COLUMN told SET STORAGE EXTERNAL;
@@ -645,7 +884,9 @@ CREATE TABLE ledger.ledgers (
     digest bytea NOT NULL,
     recorded_at timestamp with time zone DEFAULT '2000-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
     event_id_key bytea NOT NULL,
+    erasures bigint DEFAULT 0 NOT NULL,
     CONSTRAINT ledgers_digest_is_sha256 CHECK ((octet_length(digest) = 32)),
+    CONSTRAINT ledgers_erasures_not_negative CHECK ((erasures >= 0)),
     CONSTRAINT ledgers_event_id_key_length CHECK ((octet_length(event_id_key) = 32)),
     CONSTRAINT ledgers_name_is_a_slug CHECK ((name ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
     CONSTRAINT ledgers_position_not_negative CHECK (("position" >= 0))
@@ -703,6 +944,35 @@ CREATE TABLE ledger.drift (
     CONSTRAINT drift_kind_known CHECK ((kind = ANY (ARRAY['missing'::text, 'stale'::text, 'extra'::text])))
 );
 
+CREATE TABLE ledger.erased_events (
+    ledger_id integer NOT NULL,
+    "position" bigint NOT NULL,
+    erasure_id uuid NOT NULL
+);
+
+CREATE TABLE ledger.erased_streams (
+    ledger_id integer NOT NULL,
+    stream_id text NOT NULL COLLATE pg_catalog."C",
+    erasure_id uuid NOT NULL,
+    is_gone boolean NOT NULL
+);
+
+CREATE TABLE ledger.erasures (
+    ledger_id integer NOT NULL,
+    erasure_id uuid NOT NULL,
+    person_tag bytea,
+    cause text NOT NULL,
+    state text DEFAULT 'begun'::text NOT NULL,
+    erased_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone,
+    receipt jsonb,
+    CONSTRAINT erasures_cause_known CHECK ((cause = ANY (ARRAY['request'::text, 'retention'::text]))),
+    CONSTRAINT erasures_finished_when_done CHECK (((state = 'done'::text) = (finished_at IS NOT NULL))),
+    CONSTRAINT erasures_of_a_person_or_of_age CHECK (((person_tag IS NULL) = (cause = 'retention'::text))),
+    CONSTRAINT erasures_person_tag_is_sha256 CHECK ((octet_length(person_tag) = 32)),
+    CONSTRAINT erasures_state_known CHECK ((state = ANY (ARRAY['begun'::text, 'redacted'::text, 'done'::text])))
+);
+
 CREATE TABLE ledger.questions (
     ledger_id integer NOT NULL,
     uid text NOT NULL COLLATE pg_catalog."C",
@@ -712,6 +982,15 @@ CREATE TABLE ledger.questions (
     asked_at timestamp with time zone,
     ask_at timestamp with time zone NOT NULL,
     CONSTRAINT questions_reason_known CHECK ((reason = ANY (ARRAY['doubt'::text, 'young'::text, 'unlisted'::text])))
+);
+
+CREATE TABLE ledger.root_keys (
+    root_key text NOT NULL,
+    secret bytea,
+    made_at timestamp with time zone DEFAULT now() NOT NULL,
+    retired_at timestamp with time zone,
+    CONSTRAINT root_keys_is_an_id CHECK ((root_key ~ '^[0-9a-f]{8}$'::text)),
+    CONSTRAINT root_keys_secret_length CHECK ((octet_length(secret) = 32))
 );
 
 CREATE TABLE ledger.schedule (
@@ -800,6 +1079,24 @@ CREATE VIEW projections.booking_statistics AS
     lead_minutes,
     led_bookings
    FROM calendar_events_1.booking_statistics;
+
+CREATE VIEW projections.booking_statistics_by_month AS
+ SELECT ledger_id,
+    month,
+    event_type,
+    host_email,
+    ledger,
+    bookings,
+    scheduled,
+    confirmed,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    minutes_booked,
+    lead_minutes,
+    led_bookings
+   FROM calendar_events_1.booking_statistics_by_month;
 
 CREATE VIEW projections.calendar_events AS
  SELECT ledger_id,
@@ -903,9 +1200,7 @@ CREATE VIEW projections.facts AS
     "position",
     stream_id,
     stream_version,
-    event_id,
-    occurred_at,
-    recorded_at,
+    alone,
     told
    FROM facts_1.facts;
 
@@ -939,6 +1234,17 @@ CREATE TABLE projections.leases (
     session_pid integer,
     session_start timestamp with time zone
 );
+
+CREATE VIEW projections.ledger_names AS
+ SELECT ledger_id,
+    name
+   FROM ledger.ledgers;
+
+CREATE VIEW projections.logged_bodies AS
+ SELECT ledger_id,
+    "position",
+    state
+   FROM ledger.events;
 
 CREATE TABLE projections.parked_events (
     ledger_id integer NOT NULL,
@@ -975,6 +1281,7 @@ CREATE TABLE webhook_logs_1.webhook_logs (
     cal_com_event_id text,
     duration_ms real,
     created_at timestamp with time zone NOT NULL,
+    body text,
     CONSTRAINT webhook_logs_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
 );
 
@@ -990,7 +1297,8 @@ CREATE VIEW projections.webhook_logs AS
     error_message,
     cal_com_event_id,
     duration_ms,
-    created_at
+    created_at,
+    body
    FROM webhook_logs_1.webhook_logs;
 
 CREATE VIEW projections.recorded_webhooks AS
@@ -1001,6 +1309,7 @@ CREATE VIEW projections.recorded_webhooks AS
     w.webhook_type,
         CASE
             WHEN w.in_log THEN (convert_from(e.state, 'UTF8'::name))::jsonb
+            WHEN (w.body IS NOT NULL) THEN (w.body)::jsonb
             ELSE w.payload
         END AS payload,
     w.status,
@@ -1009,7 +1318,7 @@ CREATE VIEW projections.recorded_webhooks AS
     w.duration_ms,
     w.created_at
    FROM (projections.webhook_logs w
-     LEFT JOIN ledger.events e ON (((e.ledger_id = w.ledger_id) AND (e."position" = w."position"))));
+     LEFT JOIN ledger.events e ON (((e.ledger_id = w.ledger_id) AND (e."position" = w."position") AND w.in_log)));
 
 CREATE TABLE sync_lag_1.sync_lag (
     ledger_id integer NOT NULL,
@@ -1043,6 +1352,18 @@ CREATE TABLE projections.visible_pages (
     synced_at timestamp with time zone NOT NULL
 );
 
+CREATE VIEW shown.booking_attendees AS
+ SELECT ledger_id,
+    uid,
+    email,
+    ledger,
+    name,
+    phone,
+    time_zone,
+    no_show,
+    removed
+   FROM booking_attendees_1.booking_attendees;
+
 CREATE VIEW public.booking_attendees AS
  SELECT ledger,
     uid,
@@ -1052,7 +1373,7 @@ CREATE VIEW public.booking_attendees AS
     time_zone,
     no_show,
     removed
-   FROM projections.booking_attendees;
+   FROM shown.booking_attendees;
 
 COMMENT ON VIEW public.booking_attendees IS 'One row per attendee of a booking, those who left included.';
 
@@ -1072,6 +1393,24 @@ COMMENT ON COLUMN public.booking_attendees.no_show IS 'Whether the attendee is m
 
 COMMENT ON COLUMN public.booking_attendees.removed IS 'Whether the attendee has given up the seat.';
 
+CREATE VIEW shown.booking_statistics AS
+ SELECT ledger_id,
+    day,
+    event_type,
+    host_email,
+    ledger,
+    bookings,
+    scheduled,
+    confirmed,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    minutes_booked,
+    lead_minutes,
+    led_bookings
+   FROM calendar_events_1.booking_statistics;
+
 CREATE VIEW public.booking_statistics AS
  SELECT ledger,
     day,
@@ -1088,7 +1427,7 @@ CREATE VIEW public.booking_statistics AS
     round(((lead_minutes)::numeric / (NULLIF(led_bookings, 0))::numeric)) AS lead_minutes,
     round(((cancelled)::numeric / (NULLIF((bookings - rescheduled), 0))::numeric), 4) AS cancellation_rate,
     round(((no_show)::numeric / (NULLIF((completed + no_show), 0))::numeric), 4) AS no_show_rate
-   FROM projections.booking_statistics
+   FROM shown.booking_statistics
   WHERE (bookings > 0);
 
 COMMENT ON VIEW public.booking_statistics IS 'Bookings by day of start (UTC), event type and host.';
@@ -1122,6 +1461,53 @@ COMMENT ON COLUMN public.booking_statistics.lead_minutes IS 'From the first news
 COMMENT ON COLUMN public.booking_statistics.cancellation_rate IS 'cancelled / (bookings - rescheduled).';
 
 COMMENT ON COLUMN public.booking_statistics.no_show_rate IS 'no_show / (completed + no_show).';
+
+CREATE VIEW shown.calendar_events AS
+ SELECT ledger_id,
+    id,
+    cal_com_event_id,
+    ledger,
+    salon_id,
+    client_id,
+    pet_id,
+    title,
+    description,
+    start_time,
+    end_time,
+    duration_minutes,
+    status,
+    booking_status,
+    attendee_email,
+    attendee_name,
+    attendee_phone,
+    attendees,
+    host_email,
+    host_name,
+    event_type,
+    location,
+    meeting_url,
+    appointment_id,
+    root_uid,
+    rescheduled_from,
+    rescheduled_to,
+    paid,
+    no_show,
+    cancellation_reason,
+    cancelled_by,
+    rejection_reason,
+    recording_url,
+    metadata,
+    doubts,
+    booking_number,
+    ical_uid,
+    started,
+    ended,
+    marked,
+    created_at,
+    updated_at,
+    "position",
+    synced_at
+   FROM calendar_events_1.calendar_events;
 
 CREATE VIEW public.calendar_events AS
  SELECT id,
@@ -1166,7 +1552,7 @@ CREATE VIEW public.calendar_events AS
     created_at,
     updated_at,
     synced_at
-   FROM projections.calendar_events;
+   FROM shown.calendar_events;
 
 COMMENT ON VIEW public.calendar_events IS 'One row per booking uid: what is true of the booking now.';
 
@@ -1254,6 +1640,44 @@ COMMENT ON COLUMN public.calendar_events.updated_at IS 'Cal.com''s time of the l
 
 COMMENT ON COLUMN public.calendar_events.synced_at IS 'When the last thing we know of the booking became visible here.';
 
+CREATE VIEW shown.clients AS
+ SELECT own.ledger_id,
+    own.ledger,
+    own.client_id,
+    latest.attendee_name,
+    latest.attendee_email,
+    latest.attendee_phone,
+    own.first_visit,
+    own.last_visit,
+    own.next_appointment,
+    own.bookings,
+    own.completed,
+    own.no_show,
+    own.cancelled,
+    own.rescheduled,
+    round(((own.no_show)::numeric / (NULLIF((own.completed + own.no_show), 0))::numeric), 4) AS no_show_rate
+   FROM (( SELECT calendar_events.ledger_id,
+            calendar_events.ledger,
+            calendar_events.client_id,
+            min(calendar_events.start_time) FILTER (WHERE (calendar_events.status = 'completed'::text)) AS first_visit,
+            max(calendar_events.start_time) FILTER (WHERE (calendar_events.status = 'completed'::text)) AS last_visit,
+            min(calendar_events.start_time) FILTER (WHERE ((calendar_events.status = ANY (ARRAY['scheduled'::text, 'confirmed'::text])) AND (calendar_events.start_time >= now()))) AS next_appointment,
+            (count(*))::integer AS bookings,
+            (count(*) FILTER (WHERE (calendar_events.status = 'completed'::text)))::integer AS completed,
+            (count(*) FILTER (WHERE (calendar_events.status = 'no_show'::text)))::integer AS no_show,
+            (count(*) FILTER (WHERE (calendar_events.status = 'cancelled'::text)))::integer AS cancelled,
+            (count(*) FILTER (WHERE (calendar_events.status = 'rescheduled'::text)))::integer AS rescheduled
+           FROM shown.calendar_events
+          WHERE (calendar_events.client_id IS NOT NULL)
+          GROUP BY calendar_events.ledger_id, calendar_events.ledger, calendar_events.client_id) own
+     LEFT JOIN LATERAL ( SELECT c.attendee_name,
+            c.attendee_email,
+            c.attendee_phone
+           FROM shown.calendar_events c
+          WHERE ((c.client_id = own.client_id) AND (c.ledger_id = own.ledger_id) AND (c.start_time IS NOT NULL))
+          ORDER BY c.start_time DESC
+         LIMIT 1) latest ON (true));
+
 CREATE VIEW public.clients AS
  SELECT ledger,
     client_id,
@@ -1269,7 +1693,7 @@ CREATE VIEW public.clients AS
     cancelled,
     rescheduled,
     no_show_rate
-   FROM projections.clients;
+   FROM shown.clients;
 
 COMMENT ON VIEW public.clients IS 'One row per client that bookings name: first and last visit, the next appointment, how many.';
 
@@ -1326,7 +1750,7 @@ CREATE VIEW public.meetings AS
     rescheduled_to,
     created_at,
     updated_at
-   FROM projections.calendar_events c;
+   FROM shown.calendar_events c;
 
 COMMENT ON VIEW public.meetings IS 'Bookings in the words of the meetings system.';
 
@@ -1364,7 +1788,7 @@ COMMENT ON COLUMN public.meetings.created_at IS 'Cal.com''s time of the first th
 
 COMMENT ON COLUMN public.meetings.updated_at IS 'Cal.com''s time of the last thing we know of it.';
 
-CREATE VIEW public.projection_status AS
+CREATE VIEW public.projection_status WITH (security_barrier='true') AS
  SELECT g.projection,
     l.name AS ledger,
     g.generation,
@@ -1385,7 +1809,9 @@ CREATE VIEW public.projection_status AS
    FROM ((projections.generations g
      CROSS JOIN ledger.ledgers l)
      LEFT JOIN projections.checkpoints c ON (((c.ledger_id = l.ledger_id) AND (c.projection = g.projection) AND (c.generation = g.generation))))
-  WHERE (g.state = 'live'::text);
+  WHERE ((g.state = 'live'::text) AND ((NOT access.is_bound(CURRENT_USER)) OR (l.ledger_id = ( SELECT r.ledger_id
+           FROM access.readers r
+          WHERE (r.role = CURRENT_USER)))));
 
 COMMENT ON VIEW public.projection_status IS 'How far each read model is behind the log.';
 
@@ -1433,7 +1859,7 @@ CREATE VIEW public.status_words AS
             WHEN ((booking_status = 'accepted'::text) AND ended) THEN 'completed'::text
             ELSE 'scheduled'::text
         END AS visit_status
-   FROM projections.calendar_events;
+   FROM shown.calendar_events;
 
 COMMENT ON VIEW public.status_words IS 'How each of the older systems would call a booking''s status.';
 
@@ -1451,6 +1877,19 @@ COMMENT ON COLUMN public.status_words.meeting_status IS 'Meetings: scheduled, co
 
 COMMENT ON COLUMN public.status_words.visit_status IS 'Pet salon: scheduled, completed, cancelled, rescheduled.';
 
+CREATE VIEW shown.sync_lag AS
+ SELECT ledger_id,
+    minute,
+    ledger,
+    deliveries,
+    recording_buckets,
+    recording_counts,
+    recording_ms_max,
+    projecting_buckets,
+    projecting_counts,
+    projecting_ms_max
+   FROM sync_lag_1.sync_lag;
+
 CREATE VIEW public.sync_lag AS
  SELECT ledger,
     minute,
@@ -1461,7 +1900,7 @@ CREATE VIEW public.sync_lag AS
     projections.percentile_ms(projecting_buckets, projecting_counts, (0.5)::double precision) AS projected_p50_ms,
     projections.percentile_ms(projecting_buckets, projecting_counts, (0.95)::double precision) AS projected_p95_ms,
     projecting_ms_max AS projected_max_ms
-   FROM projections.sync_lag;
+   FROM shown.sync_lag;
 
 COMMENT ON VIEW public.sync_lag IS 'How long deliveries took, by minute of recording: from Cal.com to the log, from the log to the tables.';
 
@@ -1483,6 +1922,41 @@ COMMENT ON COLUMN public.sync_lag.projected_p95_ms IS 'Nineteen of twenty were.'
 
 COMMENT ON COLUMN public.sync_lag.projected_max_ms IS 'All of them were.';
 
+CREATE VIEW shown.webhook_logs AS
+ SELECT ledger_id,
+    "position",
+    id,
+    ledger,
+    webhook_type,
+    payload,
+    in_log,
+    status,
+    error_message,
+    cal_com_event_id,
+    duration_ms,
+    created_at,
+    body
+   FROM webhook_logs_1.webhook_logs;
+
+CREATE VIEW shown.recorded_webhooks AS
+ SELECT w.ledger_id,
+    w."position",
+    w.id,
+    w.ledger,
+    w.webhook_type,
+        CASE
+            WHEN w.in_log THEN (convert_from(e.state, 'UTF8'::name))::jsonb
+            WHEN (w.body IS NOT NULL) THEN (w.body)::jsonb
+            ELSE w.payload
+        END AS payload,
+    w.status,
+    w.error_message,
+    w.cal_com_event_id,
+    w.duration_ms,
+    w.created_at
+   FROM (shown.webhook_logs w
+     LEFT JOIN projections.logged_bodies e ON (((e.ledger_id = w.ledger_id) AND (e."position" = w."position") AND w.in_log)));
+
 CREATE VIEW public.webhook_events AS
  SELECT id,
     ledger,
@@ -1491,7 +1965,7 @@ CREATE VIEW public.webhook_events AS
     payload,
     created_at AS received_at,
     (status = 'success'::text) AS processed
-   FROM projections.recorded_webhooks;
+   FROM shown.recorded_webhooks;
 
 COMMENT ON VIEW public.webhook_events IS 'Recorded deliveries in the words of the meetings system.';
 
@@ -1520,7 +1994,7 @@ CREATE VIEW public.webhook_logs AS
     false AS duplicate,
     recorded_webhooks.duration_ms,
     recorded_webhooks.created_at
-   FROM projections.recorded_webhooks
+   FROM shown.recorded_webhooks
 UNION ALL
  SELECT d.delivery_id AS id,
     l.name AS ledger,
@@ -1536,8 +2010,8 @@ UNION ALL
     d.duration_ms,
     d.received_at AS created_at
    FROM ((ledger.deliveries d
-     JOIN ledger.ledgers l USING (ledger_id))
-     LEFT JOIN projections.recorded_webhooks first ON (((first.ledger_id = d.ledger_id) AND (first."position" = d."position"))));
+     JOIN projections.ledger_names l USING (ledger_id))
+     LEFT JOIN shown.recorded_webhooks first ON (((first.ledger_id = d.ledger_id) AND (first."position" = d."position"))));
 
 COMMENT ON VIEW public.webhook_logs IS 'One row per delivery: recorded, repeated or refused. Refused ones without their body.';
 
@@ -1560,6 +2034,24 @@ COMMENT ON COLUMN public.webhook_logs.duplicate IS 'Whether it repeated a delive
 COMMENT ON COLUMN public.webhook_logs.duration_ms IS 'From receipt to the commit, in milliseconds.';
 
 COMMENT ON COLUMN public.webhook_logs.created_at IS 'When it was received.';
+
+CREATE VIEW shown.booking_statistics_by_month AS
+ SELECT ledger_id,
+    month,
+    event_type,
+    host_email,
+    ledger,
+    bookings,
+    scheduled,
+    confirmed,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    minutes_booked,
+    lead_minutes,
+    led_bookings
+   FROM calendar_events_1.booking_statistics_by_month;
 
 CREATE TABLE sync_lag_0.sync_lag (
     ledger_id integer NOT NULL,
@@ -1587,11 +2079,15 @@ CREATE TABLE webhook_logs_0.webhook_logs (
     cal_com_event_id text,
     duration_ms real,
     created_at timestamp with time zone NOT NULL,
+    body text,
     CONSTRAINT webhook_logs_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
 );
 
 ALTER TABLE ONLY access.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (key_id);
+
+ALTER TABLE ONLY access.readers
+    ADD CONSTRAINT readers_pkey PRIMARY KEY (role);
 
 ALTER TABLE ONLY access.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (digest);
@@ -1608,6 +2104,9 @@ ALTER TABLE ONLY access.webhook_secrets
 ALTER TABLE ONLY booking_attendees_0.booking_attendees
     ADD CONSTRAINT booking_attendees_pkey PRIMARY KEY (ledger_id, uid, email);
 
+ALTER TABLE ONLY calendar_events_0.booking_statistics_by_month
+    ADD CONSTRAINT booking_statistics_by_month_pkey PRIMARY KEY (ledger_id, month, event_type, host_email);
+
 ALTER TABLE ONLY calendar_events_0.booking_statistics
     ADD CONSTRAINT booking_statistics_pkey PRIMARY KEY (ledger_id, day, event_type, host_email);
 
@@ -1623,11 +2122,23 @@ ALTER TABLE ONLY interop.snapshots
 ALTER TABLE ONLY interop.tracking
     ADD CONSTRAINT tracking_pkey PRIMARY KEY (ledger_id, recorder, application_name);
 
+ALTER TABLE ONLY ledger.body_keys
+    ADD CONSTRAINT body_keys_pkey PRIMARY KEY (ledger_id, key_id);
+
 ALTER TABLE ONLY ledger.deliveries
     ADD CONSTRAINT deliveries_pkey PRIMARY KEY (ledger_id, delivery_id);
 
 ALTER TABLE ONLY ledger.drift
     ADD CONSTRAINT drift_pkey PRIMARY KEY (ledger_id, stream_id, field, found_at);
+
+ALTER TABLE ONLY ledger.erased_events
+    ADD CONSTRAINT erased_events_pkey PRIMARY KEY (ledger_id, erasure_id, "position");
+
+ALTER TABLE ONLY ledger.erased_streams
+    ADD CONSTRAINT erased_streams_pkey PRIMARY KEY (ledger_id, erasure_id, stream_id);
+
+ALTER TABLE ONLY ledger.erasures
+    ADD CONSTRAINT erasures_pkey PRIMARY KEY (ledger_id, erasure_id);
 
 ALTER TABLE ONLY ledger.events
     ADD CONSTRAINT events_event_id_unique UNIQUE (ledger_id, event_id);
@@ -1643,6 +2154,9 @@ ALTER TABLE ONLY ledger.ledgers
 
 ALTER TABLE ONLY ledger.questions
     ADD CONSTRAINT questions_pkey PRIMARY KEY (ledger_id, uid);
+
+ALTER TABLE ONLY ledger.root_keys
+    ADD CONSTRAINT root_keys_pkey PRIMARY KEY (root_key);
 
 ALTER TABLE ONLY ledger.schedule
     ADD CONSTRAINT schedule_pkey PRIMARY KEY (ledger_id, job);
@@ -1716,6 +2230,8 @@ CREATE INDEX calendar_events_doubted ON calendar_events_0.calendar_events USING 
 
 CREATE INDEX booking_statistics_ahead ON calendar_events_1.booking_statistics USING btree (ledger_id, day) WHERE ((scheduled > 0) OR (confirmed > 0));
 
+CREATE UNIQUE INDEX booking_statistics_by_month_pkey ON calendar_events_1.booking_statistics_by_month USING btree (ledger_id, month, event_type, host_email);
+
 CREATE UNIQUE INDEX booking_statistics_pkey ON calendar_events_1.booking_statistics USING btree (ledger_id, day, event_type, host_email);
 
 CREATE INDEX calendar_events_by_client ON calendar_events_1.calendar_events USING btree (client_id, ledger_id, start_time) WHERE (client_id IS NOT NULL);
@@ -1756,9 +2272,17 @@ CREATE INDEX drift_by_found ON ledger.drift USING btree (ledger_id, found_at DES
 
 CREATE UNIQUE INDEX drift_open ON ledger.drift USING btree (ledger_id, stream_id, field) WHERE (healed_at IS NULL);
 
+CREATE INDEX erased_streams_by_stream ON ledger.erased_streams USING btree (ledger_id, stream_id);
+
+CREATE INDEX erasures_by_time ON ledger.erasures USING btree (ledger_id, erased_at DESC, erasure_id);
+
+CREATE INDEX erasures_unfinished ON ledger.erasures USING btree (ledger_id) WHERE (state <> 'done'::text);
+
 CREATE INDEX events_unattributed ON ledger.events USING btree (ledger_id, "position") WHERE (stream_id ~~ 'unattributed-%'::text);
 
 CREATE INDEX questions_by_time ON ledger.questions USING btree (ledger_id, ask_at);
+
+CREATE UNIQUE INDEX root_keys_one_secret ON ledger.root_keys USING btree ((true)) WHERE (secret IS NOT NULL);
 
 CREATE INDEX sweeps_by_asked ON ledger.sweeps USING btree (ledger_id, asked_at DESC);
 
@@ -1772,11 +2296,21 @@ CREATE UNIQUE INDEX sync_lag_pkey ON sync_lag_1.sync_lag USING btree (ledger_id,
 
 CREATE INDEX webhook_logs_by_created ON webhook_logs_0.webhook_logs USING btree (created_at DESC);
 
+CREATE INDEX webhook_logs_by_error ON webhook_logs_0.webhook_logs USING btree (created_at DESC) WHERE (status = 'error'::text);
+
 CREATE INDEX webhook_logs_by_created ON webhook_logs_1.webhook_logs USING btree (created_at DESC);
+
+CREATE INDEX webhook_logs_by_error ON webhook_logs_1.webhook_logs USING btree (created_at DESC) WHERE (status = 'error'::text);
 
 CREATE UNIQUE INDEX webhook_logs_pkey ON webhook_logs_1.webhook_logs USING btree (ledger_id, "position");
 
 CREATE TRIGGER stored_events_read_only INSTEAD OF INSERT OR DELETE OR UPDATE ON interop.stored_events FOR EACH ROW EXECUTE FUNCTION interop.refuse_write();
+
+CREATE TRIGGER body_keys_destroyed_for_good BEFORE UPDATE ON ledger.body_keys FOR EACH ROW WHEN ((old.wrapped IS NULL)) EXECUTE FUNCTION ledger.refuse_key_change();
+
+CREATE TRIGGER erased_streams_stay BEFORE DELETE OR TRUNCATE ON ledger.erased_streams FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_forgetting_erasures();
+
+CREATE TRIGGER erasures_stay BEFORE DELETE OR TRUNCATE ON ledger.erasures FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_forgetting_erasures();
 
 CREATE TRIGGER events_append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON ledger.events FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
@@ -1785,7 +2319,19 @@ ALTER TABLE ledger.events ENABLE ALWAYS TRIGGER events_append_only;
 ALTER TABLE ONLY access.sessions
     ADD CONSTRAINT sessions_user_fkey FOREIGN KEY (user_id) REFERENCES access.users(user_id);
 
+ALTER TABLE ONLY ledger.erased_events
+    ADD CONSTRAINT erased_events_of_erasure FOREIGN KEY (ledger_id, erasure_id) REFERENCES ledger.erasures(ledger_id, erasure_id);
+
+ALTER TABLE ONLY ledger.erased_streams
+    ADD CONSTRAINT erased_streams_of_erasure FOREIGN KEY (ledger_id, erasure_id) REFERENCES ledger.erasures(ledger_id, erasure_id);
+
 ALTER TABLE ONLY ledger.swept_bookings
     ADD CONSTRAINT swept_bookings_of_sweep FOREIGN KEY (ledger_id, sweep_id) REFERENCES ledger.sweeps(ledger_id, sweep_id) ON DELETE CASCADE;
 
-REVOKE ALL ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ledger.destroy_keys(of_ledger integer, key_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ledger.forget_keys(of_ledger integer, key_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION ledger.retire_root_keys(kept text) FROM PUBLIC;

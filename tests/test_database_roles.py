@@ -118,6 +118,8 @@ CHANGES = {
     "change the server": "ALTER SYSTEM SET fsync = off",
     "change the catalogue": "UPDATE pg_catalog.pg_class SET relowner = 10",
     "delete the keys that there were": "DELETE FROM access.api_keys",
+    "let a reader see another ledger": "INSERT INTO access.readers (role, ledger_id) VALUES ('mine', 2)",
+    "put the log under a policy of ours": "SELECT access.guard_table('ledger.events')",
 }
 
 
@@ -256,6 +258,19 @@ async def test_what_the_migrator_makes_has_its_owner_and_its_rights(durable_data
             await application.execute(f"INSERT INTO {table} (n) VALUES (1)")  # noqa: S608  # the two names above
 
 
+async def test_where_a_role_came_with_this_release_migrating_says_what_to_run(durable_database: str) -> None:
+    assert run("roles", "create", DATABASE_URL=durable_database).returncode == 0
+    async with connected(durable_database) as owner:
+        await owner.execute("ALTER ROLE booking_ledger_bound_reader RENAME TO not_there_yet")
+        try:
+            told = run("migrate", DATABASE_URL=role_url(durable_database, "migrator"))
+        finally:
+            await owner.execute("ALTER ROLE not_there_yet RENAME TO booking_ledger_bound_reader")
+    assert told.returncode == 2
+    assert "run: booking-ledger roles create" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 async def test_migrating_and_making_roles_again_changes_nothing(durable_database: str) -> None:
     async def rights() -> list[asyncpg.Record]:
         async with connected(durable_database) as owner:
@@ -330,7 +345,7 @@ async def test_a_reader_sees_the_public_views_and_nothing_else(filled: str) -> N
         "UPDATE calendar_events SET title = 'x'",
         "INSERT INTO booking_attendees (uid) VALUES ('x')",
         "CREATE TABLE public.mine (n int)",
-        "SELECT * FROM ledger.append_events(1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL)",
+        "SELECT * FROM ledger.append_events(1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, 0)",
         "SELECT projections.drop_tables('calendar_events', 1)",
         "SELECT password_hash FROM access.users",
         "SELECT digest FROM access.api_keys",
@@ -378,6 +393,7 @@ async def test_no_role_of_ours_has_a_power_that_goes_round_its_rights(dsn: str) 
         )
     assert {row["rolname"]: row["rolcanlogin"] for row in rows} == {
         "booking_ledger_owner": False,
+        "booking_ledger_bound_reader": False,
         **{role_name(role): True for role in LOGIN_ROLES},
     }
     assert not any(row["powerful"] for row in rows)

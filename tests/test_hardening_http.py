@@ -158,6 +158,16 @@ async def test_without_https_nobody_is_told_so(http: httpx.AsyncClient) -> None:
     assert "strict-transport-security" not in (await http.get("/livez")).headers
 
 
+# What a crash leaves behind
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="only Linux tells a process's limits there")
+def test_a_crash_leaves_no_copy_of_the_memory(shared_server: Server) -> None:
+    limits = Path(f"/proc/{shared_server.process.pid}/limits").read_text()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+    assert line.split()[4:6] == ["0", "0"]
+
+
 # Deliveries that prove nothing
 
 

@@ -16,9 +16,10 @@ import pytest_asyncio
 
 from api.bench.made_up import fill
 from api.bench.questions import QUESTIONS, Asking
+from ledger.database_roles import role_url
 from ledger.postgres import Connection
 from ledger.store import read_ledgers
-from tests.serving import connected
+from tests.serving import connected, run
 
 BOOKINGS = 20_000
 LARGE = {"calendar_events", "booking_attendees", "events"}
@@ -187,6 +188,39 @@ async def test_what_people_type_finds_an_index_too(explaining: Explaining, name:
     await explaining.explain(f"SELECT * FROM {query}")  # noqa: S608  # ours
     [plan] = explaining.explained
     assert (plan.read_whole & LARGE, indexes - plan.indexes) == (set(), set())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def database_with_roles(filled_database: str) -> str:
+    """With the application's role, and an analyst's who sees one ledger only."""
+    made = run("roles", "create", "--reader", "plans_analyst", "--ledger", "main", DATABASE_URL=filled_database)
+    assert made.returncode == 0, made.stderr
+    return filled_database
+
+
+@pytest.mark.parametrize("role", ["reader", "plans_analyst"])
+@pytest.mark.parametrize("name", PEOPLES)
+async def test_row_level_security_leaves_readers_their_indexes(database_with_roles: str, role: str, name: str) -> None:
+    query, indexes = PEOPLES[name]
+    async with connected(role_url(database_with_roles, role)) as connection:
+        explaining = Explaining(connection)
+        await explaining.explain(f"SELECT * FROM {query}")  # noqa: S608  # ours
+    [plan] = explaining.explained
+    if (role, name) == ("plans_analyst", "by metadata"):
+        assert plan.indexes, "`@>` might tell of a row that is another's: the ledger comes first, then the rest"
+    else:
+        assert (plan.read_whole & LARGE, indexes - plan.indexes) == (set(), set())
+
+
+@pytest.mark.parametrize("name", USED)
+async def test_row_level_security_leaves_the_application_its_indexes(database_with_roles: str, name: str) -> None:
+    async with connected(role_url(database_with_roles, "application")) as connection:
+        explaining = Explaining(connection)
+        ledger = (await read_ledgers(connection))["main"]
+        asking = Asking(connection=cast("Connection", explaining), ledger=ledger, bookings=BOOKINGS, rng=Random(5))
+        assert await QUESTIONS[name](asking)
+    assert [plan.read_whole & LARGE for plan in explaining.explained if plan.read_whole & LARGE] == []
+    assert USED[name] <= {index for plan in explaining.explained for index in plan.indexes}
 
 
 async def test_a_status_that_changes_touches_no_index(filled_database: str) -> None:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from ledger.chain import Verification, verify_chain
 from ledger.checkpoints import Checkpoint, Comparison, compare
+from ledger.codec import SEALED
 from ledger.errors import EvidenceRefused
 from ledger.notes import SigningKey, open_note
 from ledger.publishing import sign_log
@@ -79,7 +80,7 @@ Edit = Callable[[asyncpg.Connection, Random], Awaitable[int]]
 
 @pytest_asyncio.fixture
 async def log(connection: asyncpg.Connection) -> asyncpg.Connection:
-    """Two thousand events in some hundred streams, and none of the constraints that a superuser can drop."""
+    """Two thousand sealed events in some hundred streams, and none of the constraints that a superuser can drop."""
     rng = Random(2_000)
     for at in range(0, EVENTS, 50):
         streams = (f"booking-{rng.randrange(300)}" for _ in range(50))
@@ -92,6 +93,8 @@ async def log(connection: asyncpg.Connection) -> asyncpg.Connection:
                 for stream, body in zip(streams, bodies, strict=True)
             ],
         )
+    encodings = await connection.fetch("SELECT DISTINCT encoding FROM ledger.events")
+    assert {row["encoding"] for row in encodings} <= SEALED, "sealed, as whatever is appended"
     for name in NULLABLE:
         await connection.execute(f"ALTER TABLE ledger.events ALTER COLUMN {name} DROP NOT NULL")
     for name in ("events_source_known", "events_position_unique"):

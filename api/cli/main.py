@@ -40,6 +40,8 @@ SUBCOMMANDS: Final = {
     "roles": Subcommand("api.cli.roles:roles", "PostgreSQL roles with no more rights than each needs: create, url."),
     "verify": Subcommand("api.cli.verify:verify", "Prove that the log was not changed: recompute its hash chain."),
     "checkpoints": Subcommand("api.cli.checkpoints:checkpoints", "What the log is now, signed: keygen, create."),
+    "erase": Subcommand("api.cli.erase:erase", "Forget a person, everywhere."),
+    "sealing": Subcommand("api.cli.sealing:sealing", "Root keys of the bodies: status, rewrap, new-key."),
     "proof": Subcommand("api.cli.proof:proof", "Prove to others what the log held of a booking."),
     "verify-proof": Subcommand("api.cli.proof:verify_proof", "Check such a proof, without any database."),
 }

@@ -21,7 +21,9 @@ def worker() -> None:
     """
     from api.app import configure_logging
     from api.composition import check_database, database
+    from api.hardening import forbid_core_dumps
 
+    forbid_core_dumps()
     settings = read_settings()
     configure_logging(settings)
     with database(settings) as dsn:
