@@ -301,16 +301,16 @@ class BodyUnreadable(OperatorError):
 class ReceiptsUnusable(OperatorError):
     def __init__(self, folder: Path, cause: str) -> None:
         super().__init__(
-            f"The receipts of erasures in {folder} cannot be used ({cause}); let ERASURES_FOLDER name the folder in which "
-            "they are, or for the first time an empty one."
+            f"The receipts of erasures in {folder} cannot be used ({cause}); let ERASURES_FOLDER name the folder in "
+            "which they are, or for the first time an empty one."
         )
 
 
 class NotErasable(OperatorError):
     def __init__(self, bodies: int) -> None:
         super().__init__(
-            f"{bodies:,} of the bodies to be erased lie in the log unsealed, as an older release wrote them, and no row "
-            "of it may change; nothing of them was erased."
+            f"{bodies:,} of the bodies to be erased lie in the log unsealed, as an older release wrote them, and no "
+            "row of it may change; nothing of them was erased."
         )
 
 
