@@ -26,6 +26,7 @@ each further round trip would lengthen the time under lock.
 always a prefix of the log.
 """
 
+import asyncio
 import hmac
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -65,6 +66,8 @@ KEYS_DESTROYED = 0
 ROOT_KEY_RETIRED = -1
 """In the place of an ordinal: nothing was appended, and the batch has to be sealed anew."""
 SEALINGS_MAX = 5
+TURN_EVENTS = 100
+"""So many bodies are opened before others have their turn: webhooks may be waiting in the same process."""
 STATE_COLUMN = 5
 ENCODING_COLUMN = 6
 KEY_LOST = "its key is nowhere, neither here nor marked as destroyed; KEYS_DATABASE_URL may be missing"
@@ -323,12 +326,18 @@ async def read_position_as_of(connection: Connection, ledger_id: LedgerId, momen
 async def open_events(connection: Connection, ledger_id: LedgerId, rows: Sequence[Row]) -> list[RecordedEvent]:
     """The events of these rows, whose columns are, in this order, those of `read_log`.
 
-    An event whose body cannot be read says so in its `fault`. Raises SealingKeyMissing.
+    Others have their turn in between. An event whose body cannot be read says so in its `fault`. Raises
+    SealingKeyMissing.
     """
     key_ids = sealed_key_ids((row[ENCODING_COLUMN], row[STATE_COLUMN]) for row in rows)
     keys = await open_keys(connection, ledger_id, key_ids, erasures=rows[0][-1]) if key_ids else {}
     place = ledger_id.to_bytes(4)
-    return [_event(row, keys, place) for row in rows]
+    events: list[RecordedEvent] = []
+    for begin in range(0, len(rows), TURN_EVENTS):
+        if begin:
+            await asyncio.sleep(0)
+        events += [_event(row, keys, place) for row in rows[begin : begin + TURN_EVENTS]]
+    return events
 
 
 def _event(row: Row, keys: Mapping[bytes, Open], place: bytes) -> RecordedEvent:
