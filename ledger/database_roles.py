@@ -20,7 +20,7 @@ from ledger.sql import load_statements
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
-LoginRole = Literal["migrator", "application", "reader", "auditor"]
+LoginRole = Literal["migrator", "application", "projector", "reader", "auditor"]
 LOGIN_ROLES: Final[tuple[LoginRole, ...]] = get_args(LoginRole)
 
 PASSWORD_BYTES: Final = 24

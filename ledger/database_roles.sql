@@ -4,6 +4,7 @@
 -- booking_ledger_owner        owns everything of ours; cannot log in.
 -- booking_ledger_migrator     logs in as the owner, for `booking-ledger migrate` alone.
 -- booking_ledger_application  serves: appends by ledger.append_events, reads the log, writes read models.
+-- booking_ledger_projector    reads the log and writes read models, for `booking-ledger worker --projections-only`.
 -- booking_ledger_reader       reads the public views, in read-only transactions.
 -- booking_ledger_bound_reader reads them too, each member the rows of one ledger (access.readers); cannot log in.
 -- booking_ledger_auditor      reads everything but passwords' and keys' digests, in read-only transactions.
@@ -23,6 +24,7 @@ BEGIN
                 ('booking_ledger_owner', 'NOLOGIN'),
                 ('booking_ledger_migrator', 'LOGIN'),
                 ('booking_ledger_application', 'LOGIN'),
+                ('booking_ledger_projector', 'LOGIN'),
                 ('booking_ledger_reader', 'LOGIN'),
                 ('booking_ledger_bound_reader', 'NOLOGIN'),
                 ('booking_ledger_auditor', 'LOGIN')
@@ -47,13 +49,14 @@ BEGIN
 
     EXECUTE format('GRANT CREATE ON DATABASE %I TO booking_ledger_owner', current_database());
     EXECUTE format(
-        'GRANT CONNECT ON DATABASE %I TO booking_ledger_migrator, booking_ledger_application, booking_ledger_reader, '
-            'booking_ledger_bound_reader, booking_ledger_auditor',
+        'GRANT CONNECT ON DATABASE %I TO booking_ledger_migrator, booking_ledger_application, '
+            'booking_ledger_projector, booking_ledger_reader, booking_ledger_bound_reader, booking_ledger_auditor',
         current_database()
     );
     GRANT USAGE, CREATE ON SCHEMA public TO booking_ledger_owner;
     GRANT USAGE ON SCHEMA public
-        TO booking_ledger_application, booking_ledger_reader, booking_ledger_bound_reader, booking_ledger_auditor;
+        TO booking_ledger_application, booking_ledger_projector, booking_ledger_reader, booking_ledger_bound_reader,
+            booking_ledger_auditor;
 END
 $$;
 
@@ -64,8 +67,8 @@ FROM pg_roles
 WHERE
     rolname LIKE 'booking\_ledger\_%'
     AND rolname IN (
-        'booking_ledger_owner', 'booking_ledger_migrator', 'booking_ledger_application', 'booking_ledger_reader',
-        'booking_ledger_bound_reader', 'booking_ledger_auditor'
+        'booking_ledger_owner', 'booking_ledger_migrator', 'booking_ledger_application', 'booking_ledger_projector',
+        'booking_ledger_reader', 'booking_ledger_bound_reader', 'booking_ledger_auditor'
     )
     AND (
         rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
@@ -131,8 +134,8 @@ END
 $$;
 
 -- name: grant_rights
--- Tables that are still to come are the application's to write from the start, since a rebuild makes them while it
--- serves; in the log's own schema that is put right here, after the migration that made one.
+-- Tables that are still to come are the application's and the projector's to write from the start, since a rebuild makes
+-- them while they work; in the log's own schema that is put right here, after the migration that made one.
 DO $$
 DECLARE
     one text;
@@ -144,7 +147,8 @@ BEGIN
                 format('GRANT USAGE ON SCHEMA %I TO booking_ledger_application, booking_ledger_auditor', name),
                 format(
                     'REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM PUBLIC, booking_ledger_application, '
-                        'booking_ledger_reader, booking_ledger_bound_reader, booking_ledger_auditor',
+                        'booking_ledger_projector, booking_ledger_reader, booking_ledger_bound_reader, '
+                        'booking_ledger_auditor',
                     name
                 ),
                 format(
@@ -155,6 +159,23 @@ BEGIN
             ]
         )
         FROM access.our_schemas()
+        UNION ALL
+        SELECT unnest(
+            ARRAY[
+                format('GRANT USAGE ON SCHEMA %I TO booking_ledger_projector', name),
+                format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO booking_ledger_projector', name)
+            ]
+        )
+        FROM access.our_schemas()
+        WHERE name NOT IN ('interop', 'access')
+        UNION ALL
+        SELECT format('GRANT INSERT, UPDATE, DELETE, TRUNCATE ON %s TO booking_ledger_projector', c.oid::regclass)
+        FROM pg_class AS c
+        WHERE
+            c.relnamespace IN (
+                SELECT schema_id FROM access.our_schemas() WHERE name NOT IN ('ledger', 'interop', 'access')
+            )
+            AND c.relkind IN ('r', 'p')
         UNION ALL
         SELECT format('GRANT INSERT, UPDATE, DELETE ON %s TO booking_ledger_application', c.oid::regclass)
         FROM pg_class AS c
@@ -176,7 +197,8 @@ BEGIN
             AND c.relkind IN ('r', 'p')
         UNION ALL
         SELECT format(
-            'GRANT SELECT ON %s TO booking_ledger_application, booking_ledger_reader, booking_ledger_auditor',
+            'GRANT SELECT ON %s TO booking_ledger_application, booking_ledger_projector, booking_ledger_reader, '
+                'booking_ledger_auditor',
             view_id::regclass
         )
         FROM access.our_views()
@@ -191,6 +213,10 @@ BEGIN
         )
         FROM pg_proc AS p
         WHERE p.pronamespace IN (SELECT schema_id FROM access.our_schemas()) AND p.prosecdef
+        UNION ALL
+        SELECT format('GRANT EXECUTE ON ROUTINE %s TO booking_ledger_projector', p.oid::regprocedure)
+        FROM pg_proc AS p
+        WHERE p.pronamespace = 'projections'::regnamespace AND p.prosecdef
     ) LOOP
         EXECUTE one;
     END LOOP;
@@ -214,9 +240,10 @@ BEGIN
     PERFORM access.guard_readers();
 
     ALTER DEFAULT PRIVILEGES FOR ROLE booking_ledger_owner
-        GRANT USAGE ON SCHEMAS TO booking_ledger_application, booking_ledger_auditor;
+        GRANT USAGE ON SCHEMAS TO booking_ledger_application, booking_ledger_projector, booking_ledger_auditor;
     ALTER DEFAULT PRIVILEGES FOR ROLE booking_ledger_owner
-        GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON TABLES TO booking_ledger_application;
+        GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON TABLES
+        TO booking_ledger_application, booking_ledger_projector;
     ALTER DEFAULT PRIVILEGES FOR ROLE booking_ledger_owner GRANT SELECT ON TABLES TO booking_ledger_auditor;
     ALTER DEFAULT PRIVILEGES FOR ROLE booking_ledger_owner
         GRANT USAGE, SELECT ON SEQUENCES TO booking_ledger_application;

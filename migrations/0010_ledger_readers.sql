@@ -56,6 +56,7 @@ CREATE FUNCTION access.has_roles() RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT
         c.relowner = pg_catalog.to_regrole('booking_ledger_owner')
+        AND pg_catalog.to_regrole('booking_ledger_projector') IS NOT NULL
         AND pg_catalog.to_regrole('booking_ledger_bound_reader') IS NOT NULL
     FROM pg_catalog.pg_class AS c
     WHERE c.oid = 'ledger.events'::regclass
@@ -70,7 +71,9 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', place);
-    EXECUTE format('CREATE POLICY application ON %s TO booking_ledger_application USING (true)', place);
+    EXECUTE format(
+        'CREATE POLICY application ON %s TO booking_ledger_application, booking_ledger_projector USING (true)', place
+    );
     EXECUTE format(
         'CREATE POLICY everything ON %s FOR SELECT TO booking_ledger_reader, booking_ledger_auditor USING (true)', place
     );

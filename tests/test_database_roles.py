@@ -13,8 +13,21 @@ from ledger.errors import OperatorError
 from ledger.migrate import migrate, migrations_folder
 from ledger.postgres import connect
 from projections.catalogue import CATALOGUE
+from projections.rebuild import begin_rebuild, read_progress
 from tests.builders import webhook
-from tests.serving import KEY, connected, deliver_all, file, run, serving, speaking_to, until_current
+from tests.serving import (
+    COMMAND,
+    KEY,
+    connected,
+    deliver_all,
+    environment,
+    file,
+    run,
+    serving,
+    speaking_to,
+    until,
+    until_current,
+)
 
 BODIES = [webhook("BOOKING_CREATED", {"uid": f"booking{number}", "title": "Bath"}) for number in range(3)]
 PASSWORD = "a password of our own, / and @ and %"
@@ -220,6 +233,54 @@ async def test_the_application_fills_the_tables_of_a_generation_that_it_has_made
     await application.execute("SELECT projections.drop_tables($1, 8)", projection)
 
 
+# Projecting
+
+
+async def test_the_projectors_role_keeps_read_models_current_and_rebuilds_them(
+    durable_database: str, tmp_path: Path
+) -> None:
+    assert run("roles", "create", DATABASE_URL=durable_database).returncode == 0
+    settings = {"DATABASE_URL": role_url(durable_database, "projector"), "BOOKING_LEDGER_HOME": str(tmp_path)}
+    async with connected(durable_database) as owner:
+        await file(owner, *BODIES)
+        generation = await begin_rebuild(owner, "calendar_events")
+        worker = await asyncio.create_subprocess_exec(
+            *(COMMAND, "worker", "--projections-only"), env=environment(settings), stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+
+            async def is_rebuilt() -> bool:
+                (progress,) = await read_progress(owner, "calendar_events")
+                return (progress.generation, progress.state) == (generation, "live")
+
+            await until(is_rebuilt)
+            await file(owner, webhook("BOOKING_CREATED", {"uid": "after"}))
+            await until_current(owner)
+        finally:
+            worker.terminate()
+        assert await worker.wait() == 0
+        assert await owner.fetchval("SELECT count(*) FROM calendar_events") == len(BODIES) + 1
+
+
+PROJECTORS_LIMITS = {
+    "append": "SELECT ledger.append_events(1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, 0)",
+    "destroy keys": "SELECT ledger.destroy_keys(1, '{}')",
+    "ask for a reconciliation": "DELETE FROM ledger.sweeps",
+    "take a delivery from the list": "DELETE FROM ledger.deliveries",
+    "see who may come in": "SELECT * FROM access.api_keys",
+    **{way: CHANGES[way] for way in ("change a body", "delete one", "truncate", "move the head back")},
+}
+
+
+@pytest.mark.parametrize("way", PROJECTORS_LIMITS)
+async def test_the_projector_writes_read_models_and_nothing_else(filled: str, way: str) -> None:
+    before = await log_of(filled)
+    async with connected(role_url(filled, "projector")) as projector:
+        with pytest.raises(REFUSED):
+            await projector.execute(PROJECTORS_LIMITS[way])
+    assert await log_of(filled) == before
+
+
 # Migrating
 
 
@@ -234,7 +295,7 @@ def one_more(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("role", ["application", "reader", "auditor"])
+@pytest.mark.parametrize("role", ["application", "projector", "reader", "auditor"])
 async def test_nobody_but_the_migrator_migrates(durable_database: str, one_more: Path, role: LoginRole) -> None:
     assert run("roles", "create", DATABASE_URL=durable_database).returncode == 0
     async with connected(role_url(durable_database, role)) as connection:

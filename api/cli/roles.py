@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ledger.database_roles import LoginRole
     from ledger.postgres import Connection
 
-LOGIN_ROLES = ("migrator", "application", "reader", "auditor")
+LOGIN_ROLES = ("migrator", "application", "projector", "reader", "auditor")
 """In the order in which their passwords are read; ledger/database_roles.py has the same, and is heavier to load."""
 
 

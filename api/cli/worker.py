@@ -1,6 +1,7 @@
 """`booking-ledger worker`: everything but the web, in a process of its own."""
 
 import asyncio
+import contextlib
 import signal
 
 import click
@@ -13,7 +14,8 @@ WORKER_CONNECTIONS_MAX = 6
 
 
 @click.command()
-def worker() -> None:
+@click.option("--projections-only", is_flag=True, help="No schedule and no spool: the projector's role is enough.")
+def worker(*, projections_only: bool) -> None:
     """Keep the read models current and rebuild them on request; the web runs elsewhere, with `serve --no-worker`.
 
     What a server on this machine has left in the spool of BOOKING_LEDGER_HOME goes into the log, too.
@@ -30,13 +32,13 @@ def worker() -> None:
         asyncio.run(check_database(settings, dsn))
         click.echo("Booking Ledger: this worker keeps the read models current until it is told to stop.")
         click.echo(sealing_line(settings))
-        asyncio.run(_work(settings, dsn))
+        asyncio.run(_work(settings, dsn, projections_only=projections_only))
 
 
-async def _work(settings: Settings, dsn: str) -> None:
+async def _work(settings: Settings, dsn: str, *, projections_only: bool) -> None:
     """Work until SIGINT or SIGTERM."""
     from api.spooling import spooling
-    from api.working import working
+    from api.working import projecting, working
     from ledger.postgres import open_pool
     from ledger.sealing import opened_keyring, sealing_of
     from ledger.store import read_ledgers
@@ -52,7 +54,12 @@ async def _work(settings: Settings, dsn: str) -> None:
         try:
             async with pool.acquire() as connection:
                 ledgers = await read_ledgers(connection)
-            async with spooling(settings, pool, ledgers=ledgers, known=()), working(settings, pool, dsn):
+            async with contextlib.AsyncExitStack() as stack:
+                if projections_only:
+                    await stack.enter_async_context(projecting(settings, pool, dsn))
+                else:
+                    await stack.enter_async_context(spooling(settings, pool, ledgers=ledgers, known=()))
+                    await stack.enter_async_context(working(settings, pool, dsn))
                 await stopped.wait()
         finally:
             await pool.close()
