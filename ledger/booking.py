@@ -41,12 +41,14 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     `told` is what bodies said of the booking itself, the weightiest first; the fields below it are read from there.
     `facts` are all of them, in the order in which they happened. `status` is Cal.com's word without regard to a newer
     uid; read `booking_status` and `calendar_status` instead. `named` are the attendees of the last body that named them
-    all, `seated` those of a booking whose seats come and go; `is_class`: its event type has seats. `marked`: somebody
-    has ever been marked, absent or not; `host_absent` and `guests_absent` are what Cal Video saw, which marks nobody.
+    all, `seated` those of a booking whose seats come and go, `gave_up` those who left one; read `attendees` and `left`
+    instead, which are without the `unnamed`, who were erased and go by a pseudonym. `is_class`: its event type has
+    seats. `marked`: somebody has ever been marked, absent or not; `host_absent` and `guests_absent` are what Cal Video
+    saw, which marks nobody.
     `doubts` are what webhooks could not decide, each with the fact that raised it. `seat_from`: `rescheduled_from` is a
     slot from which one seat came, and which lives on; `seats_went_to`: the slots to which seats of this one went.
-    `is_gone`: all its persons were erased, it is no booking any more.
-    `started_for` and `ended_for` are the start for which the meeting was reported: they count while it is still that.
+    `is_gone`: all its persons were erased, it is no booking any more. `started_for` and `ended_for` are the start for
+    which the meeting was reported: they count while it is still that.
     """
 
     stream_id: StreamId
@@ -54,7 +56,8 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     named: tuple[Person, ...] | None = None
     seated: dict[str, Person] = {}
     is_class: bool = False
-    left: Mapping[str, Person] = NOTHING
+    gave_up: Mapping[str, Person] = NOTHING
+    unnamed: frozenset[str] = frozenset()
     absent: Mapping[str, bool] = NOTHING
     marked: bool = False
     host_marked: bool = False
@@ -119,7 +122,16 @@ class Booking(msgspec.Struct, kw_only=True, gc=False):
     @property
     def attendees(self) -> Mapping[str, Person]:
         """Those who come, by e-mail, in the order in which they were named."""
-        return self.seated if self.named is None else {person.email: person for person in self.named}
+        come = self.seated if self.named is None else {person.email: person for person in self.named}
+        return self._without_unnamed(come) if self.unnamed else come
+
+    @property
+    def left(self) -> Mapping[str, Person]:
+        """Those who gave a seat up, by e-mail."""
+        return self._without_unnamed(self.gave_up) if self.unnamed else self.gave_up
+
+    def _without_unnamed(self, people: Mapping[str, Person]) -> Mapping[str, Person]:
+        return {email: person for email, person in people.items() if email not in self.unnamed}
 
     @property
     def uid(self) -> str | None:

@@ -133,7 +133,7 @@ def _guests_absent(booking: Booking, fact: GuestsAbsent) -> None:
 def _seat_left(booking: Booking, fact: SeatLeft) -> None:
     seated = _seat(booking)
     leavers = {email: seated.pop(email) if email in seated else Person(email=email) for email in fact.emails}
-    booking.left = {**booking.left, **leavers}
+    booking.gave_up = {**booking.gave_up, **leavers}
     if fact.moved_to_uid is not None:
         booking.seats_went_to = (*booking.seats_went_to, fact.moved_to_uid)
     _fill(booking, msgspec.structs.replace(fact.details, attendees=None))
@@ -197,12 +197,7 @@ def _observed(booking: Booking, fact: Observed) -> None:
 def _redacted(booking: Booking, fact: Redacted) -> None:
     """Who was erased is none of those who come or left. That somebody was absent stays true, without saying who."""
     booking.is_gone = booking.is_gone or fact.gone
-    erased = frozenset(fact.pseudonyms)
-    if booking.named is not None:
-        booking.named = tuple([person for person in booking.named if person.email not in erased])
-    booking.seated = {email: person for email, person in booking.seated.items() if email not in erased}
-    if not erased.isdisjoint(booking.left):
-        booking.left = {email: person for email, person in booking.left.items() if email not in erased}
+    booking.unnamed = booking.unnamed.union(fact.pseudonyms)
 
 
 def _accept(booking: Booking) -> None:
@@ -256,7 +251,7 @@ def _fill(booking: Booking, details: Details) -> None:
     booking.told = (*booking.told, details)
     if details.metadata is not None:
         booking.metadata = {**details.metadata, **booking.metadata} if booking.metadata else details.metadata
-    if details.attendees is not None and booking.named is None and not booking.seated and not booking.left:
+    if details.attendees is not None and booking.named is None and not booking.seated and not booking.gave_up:
         booking.named = details.attendees
     if booking.rescheduled_from is None:
         booking.rescheduled_from = details.previous_uid
@@ -266,7 +261,7 @@ def _fill(booking: Booking, details: Details) -> None:
 def _seat(booking: Booking) -> dict[str, Person]:
     """From here on attendees come and go one by one, in the dictionary returned."""
     if booking.named is not None:
-        booking.seated, booking.named = dict(booking.attendees), None
+        booking.seated, booking.named = {person.email: person for person in booking.named}, None
     return booking.seated
 
 
