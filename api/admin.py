@@ -12,7 +12,7 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 
 from api.auth import ADMIN, WHOLE
 from api.composition import Running
-from api.parameters import PositionWish
+from api.parameters import PositionWish, read_name
 from api.tenancy import visible_ledger, visible_ledgers
 from projections.measures import ProjectionStatus, read_status
 from projections.parked import ParkedEvent, Retried, list_parked, retry_parked, skip_parked
@@ -152,7 +152,7 @@ async def get_parked(
     running: Running = state.running
     log = visible_ledger(request, ledger)
     async with running.pool.acquire() as connection:
-        return Parked(parked=await list_parked(connection, log, projection))
+        return Parked(parked=await list_parked(connection, log, read_name("projection", projection)))
 
 
 @post("/api/admin/parked/{projection:str}/retry", opt=ADMIN, status_code=200, summary="Try parked events again")

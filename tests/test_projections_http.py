@@ -112,6 +112,7 @@ async def test_parked_events_are_listed_retried_and_skipped(http: httpx.AsyncCli
     async with connected(server.dsn) as connection:
         await park(connection, 3, 4, 5)
         listed = (await http.get("/api/admin/parked")).json()["parked"]
+        assert (await http.get("/api/admin/parked", params={"projection": "a\x00b"})).status_code == 400
         assert [(row["projection"], row["position"], row["error"]) for row in listed] == [
             ("calendar_events", position, "ValueError: made up") for position in (3, 4, 5)
         ]
