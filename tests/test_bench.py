@@ -172,12 +172,17 @@ def test_those_whose_packages_are_not_here_are_left_out_with_a_word(
 
 
 async def test_the_statements_of_those_we_are_measured_against_fit_their_tables(databases: Databases) -> None:
+    refused = {}
     connection = await asyncpg.connect(databases.peers)
     try:
-        for statement in (*appends.SQL.values(), *tutorial.SQL.values()):
-            await connection.prepare(statement)
+        for name, statement in (*appends.SQL.items(), *tutorial.SQL.items()):
+            try:
+                await connection.prepare(statement)
+            except asyncpg.PostgresError as error:
+                refused[name] = str(error)
     finally:
         await connection.close()
+    assert (refused, bool(appends.SQL), bool(tutorial.SQL)) == ({}, True, True)
 
 
 # Load
