@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
-from ledger.booking import Booking
+from ledger.booking import UNKNOWN_TIME, Booking
 from ledger.calcom.envelope import NUMBER_STREAM_PREFIX
 from ledger.facts import Dated, Details
 from ledger.rules import APPLY
@@ -21,15 +21,16 @@ BY_ORDER = attrgetter("occurred_at", "rank", "digest")
 def fold(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
     """The booking that these facts tell, in whatever order and however often they are given."""
     booking = _blank(stream_id)
-    latest = None
+    latest, doubts = UNKNOWN_TIME, booking.doubts
     for dated in facts:
-        occurred_at, fact, doubts = dated.occurred_at, dated.fact, booking.doubts
-        if latest is not None and occurred_at <= latest:
+        occurred_at, fact = dated.occurred_at, dated.fact
+        if occurred_at <= latest:
             return _fold_sorted(stream_id, sorted(facts, key=BY_ORDER))
         latest = occurred_at
         APPLY[fact.__class__](booking, fact)
         if booking.doubts is not doubts:
             _attribute(booking, dated)
+            doubts = booking.doubts
     booking.facts = facts
     return booking
 

@@ -40,10 +40,11 @@ from ledger.facts import (
 
 
 def _requested(booking: Booking, fact: Requested) -> None:
-    _overwrite(booking, fact.details)
+    details = fact.details
+    _overwrite(booking, details)
     booking.requested = True
-    booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
-    if booking.rescheduled_from is None and _is_named_after_another(booking, fact.details):
+    booking.rescheduled_from = details.previous_uid or booking.rescheduled_from
+    if booking.rescheduled_from is None and _is_named_after_another(booking, details):
         _doubt(booking, "link_unknown")
     booking.status = booking.status or "pending"
 
@@ -57,8 +58,10 @@ def _payment_initiated(booking: Booking, fact: PaymentInitiated) -> None:
 
 
 def _created(booking: Booking, fact: Created) -> None:
-    _overwrite(booking, fact.details, joins=booking.is_class or fact.details.seats is not None)
-    booking.rescheduled_from = fact.details.previous_uid or booking.rescheduled_from
+    details = fact.details
+    _take(booking, details)
+    if details.previous_uid is not None:
+        booking.rescheduled_from = details.previous_uid
     if booking.requested and booking.status == "pending" and _is_recurring(booking):
         _doubt(booking, "series_changed")
     _accept(booking)
@@ -88,19 +91,19 @@ def _rescheduled(booking: Booking, fact: Rescheduled) -> None:
 
 
 def _moved(booking: Booking, fact: Moved) -> None:
-    _overwrite(booking, fact.details, joins=True)
+    _seat_more(booking, fact.details)
     _imply_accepted(booking)
 
 
 def _seat_taken(booking: Booking, fact: SeatTaken) -> None:
-    _overwrite(booking, fact.details, joins=True)
+    _seat_more(booking, fact.details)
     if booking.rescheduled_from is None:
         booking.rescheduled_from, booking.seat_from = fact.details.previous_uid, True
     _accept(booking)
 
 
 def _changed(booking: Booking, fact: LocationUpdated | Reassigned) -> None:
-    _overwrite(booking, fact.details, joins=booking.is_class or fact.details.seats is not None)
+    _take(booking, fact.details)
     _imply_accepted(booking)
 
 
@@ -219,9 +222,10 @@ def _is_recurring(booking: Booking) -> bool:
 
 def _is_named_after_another(booking: Booking, details: Details) -> bool:
     """The calendar id is kept over a reschedule: one that names another uid shows that there was one before."""
-    if details.ical_uid is None or booking.uid is None or details.ical_uid.startswith(booking.uid):
+    ical_uid, uid = details.ical_uid, booking.uid
+    if ical_uid is None or uid is None or ical_uid.startswith(uid):
         return False
-    return len(details.ical_uid.partition("@")[0]) == len(booking.uid)
+    return len(ical_uid.partition("@")[0]) == len(uid)
 
 
 def _doubt(booking: Booking, name: str) -> None:
@@ -230,28 +234,46 @@ def _doubt(booking: Booking, name: str) -> None:
         booking.doubts = {**booking.doubts, name: None}
 
 
-def _overwrite(booking: Booking, details: Details, *, joins: bool = False) -> None:
-    """Take what the body says. Where `joins`, the people named come in addition to those known."""
-    booking.told = (details, *booking.told)
+def _take(booking: Booking, details: Details) -> None:
+    """Take what the body says; where there are seats, those it names come in addition to those known."""
+    if booking.is_class or details.seats is not None:
+        _seat_more(booking, details)
+    else:
+        _overwrite(booking, details)
+
+
+def _overwrite(booking: Booking, details: Details) -> None:
+    """Take what the body says; those it names are all who come."""
+    _hear(booking, details)
+    if details.attendees is not None:
+        booking.named = details.attendees
+
+
+def _seat_more(booking: Booking, details: Details) -> None:
+    """Take what the body says; those it names come in addition to those known."""
+    _hear(booking, details)
+    if details.attendees is not None:
+        seated = _seat(booking)
+        for person in details.attendees:
+            seated[person.email] = person
+
+
+def _hear(booking: Booking, details: Details) -> None:
+    told, metadata = booking.told, details.metadata
+    booking.told = (details, *told) if told else (details,)
     if details.seats is not None:
         booking.is_class = True
-    if details.metadata is not None:
-        booking.metadata = {**booking.metadata, **details.metadata} if booking.metadata else details.metadata
-    if details.attendees is not None:
-        if joins:
-            seated = _seat(booking)
-            for person in details.attendees:
-                seated[person.email] = person
-        else:
-            booking.named = details.attendees
+    if metadata is not None:
+        booking.metadata = {**booking.metadata, **metadata} if booking.metadata else metadata
 
 
 def _fill(booking: Booking, details: Details) -> None:
     """Take what the body says where nothing is known yet: a snapshot may be older than what we know."""
     booking.told = (*booking.told, details)
-    if details.metadata is not None:
-        booking.metadata = {**details.metadata, **booking.metadata} if booking.metadata else details.metadata
-    if details.attendees is not None and booking.named is None and not booking.seated and not booking.gave_up:
+    metadata = details.metadata
+    if metadata is not None:
+        booking.metadata = {**metadata, **booking.metadata} if booking.metadata else metadata
+    if booking.named is None and details.attendees is not None and not booking.seated and not booking.gave_up:
         booking.named = details.attendees
     if booking.rescheduled_from is None:
         booking.rescheduled_from = details.previous_uid

@@ -67,8 +67,9 @@ def open_envelope(body: bytes) -> Envelope:
         fields = read_body(body)
     except Unreadable as error:
         return Envelope(topic=UNRECOGNISED_TOPIC, error=str(error))
-    payload = fields.payload
-    trigger = _trigger(fields.trigger)
+    payload, trigger = fields.payload, fields.trigger
+    if trigger not in KNOWN_TRIGGERS:
+        trigger = canonical_trigger(trigger) if trigger and trigger.isprintable() else None
     uid = _uid(payload.uid) or _uid(payload.booking_uid)
     previous = _uid(payload.reschedule_uid) or _uid(payload.from_reschedule)
     return Envelope(
@@ -81,13 +82,6 @@ def open_envelope(body: bytes) -> Envelope:
         previous_uid=previous if previous != uid else None,
         error=None if trigger else "no trigger in the body",
     )
-
-
-def _trigger(name: str | None) -> str | None:
-    """The trigger's canonical name; None where there is none to read."""
-    if name in KNOWN_TRIGGERS:
-        return name
-    return canonical_trigger(name) if name and name.isprintable() else None
 
 
 def _uid(text: str | None) -> BookingUid | None:

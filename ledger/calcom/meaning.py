@@ -5,12 +5,12 @@ the booking says so as a doubt (`ledger/rules.py`), nothing is guessed silently.
 """
 
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import msgspec
 
 from ledger.calcom.envelope import NUMBER_MAX, Envelope, booking_stream, number_stream
-from ledger.calcom.payloads import Attendee, Payload, in_utc, is_link, read_part
+from ledger.calcom.payloads import Payload, in_utc, is_link, read_part
 from ledger.calcom.triggers import FLAT_TRIGGERS
 from ledger.facts import (
     AnyFact,
@@ -66,25 +66,27 @@ def supersedes(envelope: Envelope) -> bool:
 
 def details_of(envelope: Envelope, payload: Payload) -> Details:
     """What the body says of the booking itself."""
-    host = payload.organizer or payload.user
-    event_type = payload.event_type
+    host, event_type, metadata = payload.organizer or payload.user, payload.event_type, payload.metadata
+    ical_uid, host_email = payload.ical_uid, host.email if host else None
+    slug, number = (None, None) if event_type is None else (event_type.slug, event_type.id)
+    # The first five by place: a call with more than fifteen names takes five times as long.
     return Details(
-        number=envelope.number,
-        ical_uid=payload.ical_uid if payload.ical_uid and len(payload.ical_uid) <= CALENDAR_ID_CHARACTERS_MAX else None,
-        title=payload.title or None,
-        description=payload.description or payload.additional_notes or None,
-        event_type=payload.type or (event_type.slug if event_type else None),
-        event_type_number=_countable(payload.event_type_id) or _countable(event_type.id if event_type else None),
+        envelope.number,
+        ical_uid if ical_uid and len(ical_uid) <= CALENDAR_ID_CHARACTERS_MAX else None,
+        payload.title or None,
+        payload.description or payload.additional_notes or None,
+        payload.type or slug,
+        event_type_number=_countable(payload.event_type_id) or _countable(number),
         start=in_utc(payload.start_time),
         end=in_utc(payload.end_time),
         location=payload.location or None,
         meeting_url=_meeting_url(payload),
-        host_email=((host.email if host else None) or payload.user_primary_email or "").lower() or None,
+        host_email=(host_email or payload.user_primary_email or "").lower() or None,
         host_name=host.name if host else None,
         attendees=_attendees(payload),
-        metadata=_metadata(payload),
+        metadata=_own(metadata) if metadata else None,
         seats=_countable(payload.seats_per_time_slot),
-        recurring=True if bytes(payload.recurring_event) not in NOTHING or payload.recurring_event_id else None,
+        recurring=True if payload.recurring_event_id or _is_series(payload.recurring_event) else None,
         previous_uid=envelope.previous_uid,
     )
 
@@ -271,30 +273,39 @@ def _countable(number: int | None) -> int | None:
     return number if number is not None and -NUMBER_MAX <= number <= NUMBER_MAX else None
 
 
+def _is_series(recurring_event: msgspec.Raw) -> bool:
+    return bool(recurring_event) and bytes(recurring_event) not in NOTHING
+
+
 def _meeting_url(payload: Payload) -> str | None:
     """Where to join: Cal.com's own room, another provider's, or a location that is a link."""
     url = payload.metadata.get("videoCallUrl") if payload.metadata else None
-    if is_link(url):
+    if url is not None and is_link(url):
         return url
     if payload.video_call_data is not None and is_link(payload.video_call_data.url):
         return payload.video_call_data.url
     return payload.location if is_link(payload.location) else None
 
 
-def _metadata(payload: Payload) -> dict[str, str] | None:
+def _own(metadata: dict[str, Any]) -> dict[str, str] | None:
     """The booker's own metadata: texts only, without Cal.com's video link."""
-    if not payload.metadata:
-        return None
-    return {
-        key: value for key, value in payload.metadata.items() if isinstance(value, str) and key != "videoCallUrl"
-    } or None
+    return {key: value for key, value in metadata.items() if isinstance(value, str) and key != "videoCallUrl"} or None
 
 
 def _attendees(payload: Payload) -> tuple[Person, ...] | None:
     """Those listed, else the booker from the answers; None where the body names nobody."""
     if payload.attendees:
         listed = tuple(
-            [_person(attendee, attendee.email) for attendee in payload.attendees if _is_address(attendee.email)]
+            [
+                Person(
+                    email=attendee.email.lower(),
+                    name=attendee.name or None,
+                    phone=attendee.phone_number or None,
+                    time_zone=attendee.time_zone or None,
+                )
+                for attendee in payload.attendees
+                if _is_address(attendee.email)
+            ]
         )
         if listed:
             return listed
@@ -306,15 +317,6 @@ def _attendees(payload: Payload) -> tuple[Person, ...] | None:
 def _is_address(email: str | None) -> TypeGuard[str]:
     """Longer ones are none that mail could reach (RFC 5321), and none that an index could hold."""
     return email is not None and 0 < len(email) <= EMAIL_CHARACTERS_MAX
-
-
-def _person(attendee: Attendee, email: str) -> Person:
-    return Person(
-        email=email.lower(),
-        name=attendee.name or None,
-        phone=attendee.phone_number or None,
-        time_zone=attendee.time_zone or None,
-    )
 
 
 def _answer(answers: object, slug: str) -> str | None:

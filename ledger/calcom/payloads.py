@@ -59,46 +59,47 @@ class EventType(msgspec.Struct, gc=False):
 class Payload(msgspec.Struct, rename="camel", gc=False):
     """The fields we read, whichever envelope they came in; parts that are seldom wanted are left as they are.
 
+    They stand in the order in which Cal.com sends them, in which they are the quickest to find.
     `cancelled_by` keeps whether the key was there.
     """
 
-    uid: str | None = None
-    booking_uid: str | None = None
-    booking_id: int | str | None = None
-    id: int | str | None = None
-    ical_uid: str | None = msgspec.field(default=None, name="iCalUID")
-    type: str | None = None
     title: str | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
-    description: str | None = None
     additional_notes: str | None = None
-    status: str | None = None
-    location: str | None = None
-    organizer: Account | None = None
-    user: Account | None = None
-    user_primary_email: str | None = None
-    attendees: list[Attendee] | None = None
-    guests: list[Attendee] | None = None
-    responses: msgspec.Raw = ABSENT
-    metadata: dict[str, Any] | None = None
-    video_call_data: VideoCall | None = None
-    event_type: EventType | None = None
+    type: str | None = None
+    description: str | None = None
     event_type_id: int | None = None
     seats_per_time_slot: int | None = None
-    recurring_event: msgspec.Raw = ABSENT
-    recurring_event_id: str | None = None
-    reschedule_uid: str | None = None
+    organizer: Account | None = None
+    attendees: list[Attendee] | None = None
+    responses: msgspec.Raw = ABSENT
+    location: str | None = None
+    ical_uid: str | None = msgspec.field(default=None, name="iCalUID")
+    uid: str | None = None
+    video_call_data: VideoCall | None = None
+    booking_id: int | str | None = None
+    metadata: dict[str, Any] | None = None
+    status: str | None = None
+    payment_id: int | str | None = None
     reschedule_id: int | str | None = None
+    reschedule_uid: str | None = None
     reschedule_start_time: datetime | None = None
     reschedule_end_time: datetime | None = None
     rescheduled_by: str | None = None
-    from_reschedule: str | None = None
     cancellation_reason: str | None = None
     cancelled_by: str | msgspec.UnsetType | None = msgspec.UNSET
     request_reschedule: bool | None = None
     rejection_reason: str | None = None
-    payment_id: int | str | None = None
+    from_reschedule: str | None = None
+    recurring_event: msgspec.Raw = ABSENT
+    recurring_event_id: str | None = None
+    event_type: EventType | None = None
+    id: int | str | None = None
+    user: Account | None = None
+    user_primary_email: str | None = None
+    booking_uid: str | None = None
+    guests: list[Attendee] | None = None
     download_link: str | None = None
     download_links: msgspec.Raw = ABSENT
     booking: msgspec.Raw = ABSENT
