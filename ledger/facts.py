@@ -280,16 +280,16 @@ AnyFact = PlainFact | Redacted
 
 
 class Dated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """A fact in its place: when it happened, and by which event of the log we know.
+    """A fact in its place: by which event of the log we know, and when it happened.
 
     Facts are folded by (occurred_at, rank, digest): `digest` breaks the last ties and depends on the body alone, so any
-    order of arrival sorts the same way.
+    order of arrival sorts the same way. The order of the fields is that of what is kept (`ledger/kept_facts.py`).
     """
 
+    position: int
+    recorded_at: datetime
     occurred_at: datetime
     rank: int
     digest: bytes
-    position: int
-    recorded_at: datetime
     trigger: str
     fact: AnyFact

@@ -6,8 +6,11 @@ from uuid import UUID
 import msgspec
 
 from ledger.calcom.envelope import Envelope, open_envelope
+from ledger.calcom.meaning import meaning_of
+from ledger.kept_facts import tell_beforehand
 from ledger.links import link_event
 from ledger.store import Ledger, NewEvent
+from ledger.vocabulary import StreamId
 
 
 class Filing(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,14 +43,33 @@ def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UU
     envelope = open_envelope(body)
     event_id = ledger.event_id("delivery", body) if envelope.occurred_at is not None else fresh_id
     occurred_at = envelope.occurred_at or receipt.received_at
+    stream_id = envelope.stream_id(receipt.received_at)
     delivery = NewEvent(
         event_id=event_id,
-        stream_id=envelope.stream_id(receipt.received_at),
+        stream_id=stream_id,
         topic=envelope.topic,
         body=body,
         occurred_at=occurred_at,
         source="webhook",
         metadata=msgspec.json.encode(receipt).decode(),
+        told=_told(envelope, stream_id, event_id, occurred_at),
     )
-    link = link_event(ledger, envelope, stream_id=delivery.stream_id, event_id=event_id, occurred_at=occurred_at)
+    link = link_event(ledger, envelope, stream_id=stream_id, event_id=event_id, occurred_at=occurred_at)
     return Filing(envelope=envelope, events=(delivery,) if link is None else (delivery, link))
+
+
+def _told(envelope: Envelope, stream_id: StreamId, event_id: UUID, occurred_at: datetime) -> bytes | None:
+    """What the delivery says, where that can be told beforehand.
+
+    What cannot be understood is filed all the same: whoever reads the log meets the same error, and says so.
+    """
+    try:
+        return tell_beforehand(
+            stream_id,
+            meaning_of(envelope),
+            occurred_at=occurred_at,
+            digest=event_id.bytes,
+            trigger=envelope.trigger or envelope.topic,
+        )
+    except Exception:
+        return None

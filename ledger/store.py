@@ -42,6 +42,7 @@ from asyncpg.pgproto import pgproto
 
 from ledger.codec import SEALED, Encoding, decode
 from ledger.errors import BodyUnreadable, SealingKeyMissing, StoreUnavailable, VersionConflict
+from ledger.kept_facts import DECODER_VERSION
 from ledger.keyring import KEY_ID_BYTES, SEALED_BYTES_MIN, Keyring, Open, destroyed
 from ledger.postgres import Connection
 from ledger.sealing import (
@@ -113,7 +114,8 @@ def _keyed(event_id_key: bytes, purpose: str) -> hmac.HMAC:
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event on its way into the log. `metadata` is JSON text; `expected_version` is that of the stream before it.
 
-    `seal`: under which key its body goes in (`ledger/sealing.py`).
+    `seal`: under which key its body goes in (`ledger/sealing.py`). `told`: what it says, where its body was decoded
+    already (`ledger/kept_facts.py`).
     """
 
     event_id: UUID
@@ -125,6 +127,7 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str = "{}"
     expected_version: int | None = None
     seal: Seal = "stream"
+    told: bytes | None = None
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,6 +233,8 @@ async def _append_sealed(
             sealed.keys if wrapping else None,
             wrapping.id if wrapping else None,
             erasures,
+            [event.told for event in events],
+            DECODER_VERSION,
         )
     except asyncpg.PostgresError as error:
         if error.sqlstate != EXPECTED_VERSION_SQLSTATE:
@@ -258,6 +263,22 @@ async def read_log(
 ) -> list[RecordedEvent]:
     """What follows `after`, in order of position; fewer than `events_max` means the end was reached."""
     rows = await connection.fetch(SQL["read_log"], ledger_id, after, events_max)
+    return await open_events(connection, ledger_id, rows)
+
+
+async def read_outlines(
+    connection: Connection, ledger_id: LedgerId, *, after: Position, events_max: int
+) -> list[RecordedEvent]:
+    """The same without their bodies, which are empty here and need no opening."""
+    rows = await connection.fetch(SQL["read_outlines"], ledger_id, after, events_max)
+    return await open_events(connection, ledger_id, rows)
+
+
+async def read_events_at(
+    connection: Connection, ledger_id: LedgerId, positions: Collection[Position]
+) -> list[RecordedEvent]:
+    """The events of these positions, in their order."""
+    rows = await connection.fetch(SQL["read_events_at"], ledger_id, list(positions))
     return await open_events(connection, ledger_id, rows)
 
 

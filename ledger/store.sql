@@ -4,9 +4,9 @@
 -- $1 ledger_id, $2 event_ids, $3 stream_ids, $4 topics, $5 states, $6 encodings, $7 occurred_at, $8 sources,
 -- $9 metadata, $10 expected versions (null: no expectations at all, a null element: any), $11 the keys that the states are
 -- sealed under, $12 the root key that wraps them (both null: not kept here), $13 how often keys are known to have been
--- destroyed
+-- destroyed, $14 what the events say where it is known (null elements: it is not), $15 the version of the decoder
 SELECT ordinal, event_position, event_stream_version, duplicate
-FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
 -- name: read_ledgers
 SELECT ledger_id, name, event_id_key
@@ -28,6 +28,25 @@ FROM ledger.events
 WHERE ledger_id = $1 AND position > $2
 ORDER BY position
 LIMIT $3;
+
+-- name: read_outlines
+-- The same without bodies. $1 ledger_id, $2 after this position, $3 at most so many
+SELECT
+    position, stream_id, stream_version, event_id, topic, ''::bytea AS state, 0::smallint AS encoding, occurred_at,
+    recorded_at, source, metadata, 0::bigint AS erasures
+FROM ledger.events
+WHERE ledger_id = $1 AND position > $2
+ORDER BY position
+LIMIT $3;
+
+-- name: read_events_at
+-- $1 ledger_id, $2 positions
+SELECT
+    position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source, metadata,
+    (SELECT erasures FROM ledger.ledgers WHERE ledger_id = $1) AS erasures
+FROM ledger.events
+WHERE ledger_id = $1 AND position = ANY($2::bigint[])
+ORDER BY position;
 
 -- name: read_streams
 -- $1 ledger_id, $2 stream_ids, $3 up to this position

@@ -238,4 +238,4 @@ def _with_body(event: NewEvent, body: bytes) -> NewEvent:
     if event.source == "webhook":
         receipt = msgspec.json.decode(metadata, type=Receipt)
         metadata = msgspec.json.encode(msgspec.structs.replace(receipt, signature=None, secret_id=None)).decode()
-    return msgspec.structs.replace(event, topic=REDACTED_TOPIC, body=body, metadata=metadata)
+    return msgspec.structs.replace(event, topic=REDACTED_TOPIC, body=body, metadata=metadata, told=None)

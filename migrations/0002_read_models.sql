@@ -282,8 +282,8 @@ CREATE TABLE sync_lag_0.sync_lag (
 
 CREATE SCHEMA facts_0;
 
--- What bodies were found to mean, kept so that a rebuild need not decode them again: no truth, but quick to read. `told`
--- is MessagePack (projections/facts.py); `alone`: it bears on no booking but the one on whose stream the event lies.
+-- What bodies were found to mean, kept so that nobody need decode them again: no truth, but quick to read. `told` is
+-- MessagePack (projections/facts.py); `alone`: it bears on no booking but the one on whose stream the event lies.
 CREATE TABLE facts_0.facts (
     ledger_id int NOT NULL,
     position bigint NOT NULL,
@@ -296,7 +296,7 @@ CREATE TABLE facts_0.facts (
 
 ALTER TABLE facts_0.facts ALTER COLUMN told SET STORAGE EXTERNAL;
 
-CREATE INDEX facts_by_beginning ON facts_0.facts (ledger_id, position) WHERE stream_version = 1;
+CREATE INDEX facts_by_position ON facts_0.facts (ledger_id, position, stream_version);
 
 -- What a rebuild does to the schema. Owned by whoever migrates, so that a worker needs no right to make tables.
 

@@ -110,6 +110,9 @@ COMMENT ON FUNCTION ledger.destroy_keys IS 'Bodies sealed under these keys canno
 -- not they are new, so that no event is ever without its key. Only what an appended event uses is kept: a repeat, of
 -- which nothing is appended, leaves no key behind.
 --
+-- `told` is what each event says, where whoever files it knows, without its place (`ledger/kept_facts.py`): it is kept
+-- where the live facts were made by the same version of the decoder, `told_by`.
+--
 -- Where keys were destroyed since the caller last looked, nothing is appended, and the one row of the answer has the
 -- ordinal 0 and the count as its position: seal again, and call again, in the same transaction if need be. So too with
 -- the ordinal -1 where the root key is retired or unknown, so that nothing is ever sealed that could not be opened.
@@ -130,7 +133,9 @@ CREATE FUNCTION ledger.append_events(
     expected_versions int[],
     body_keys bytea[],
     wrapped_by text,
-    known_erasures bigint
+    known_erasures bigint,
+    told bytea[],
+    told_by int
 ) RETURNS TABLE (ordinal int, event_position bigint, event_stream_version int, duplicate boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -151,6 +156,7 @@ DECLARE
     running bytea;
     digests bytea[] := '{}';
     link bytea;
+    micros bigint;
 BEGIN
     SELECT ledgers.position, ledgers.digest, ledgers.recorded_at, ledgers.erasures INTO STRICT head
     FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
@@ -219,10 +225,10 @@ BEGIN
                 array_agg(given.stream_id ORDER BY given.at), array_agg(given.topic ORDER BY given.at),
                 array_agg(given.state ORDER BY given.at), array_agg(given.encoding ORDER BY given.at),
                 array_agg(given.occurred_at ORDER BY given.at), array_agg(given.source ORDER BY given.at),
-                array_agg(given.metadata ORDER BY given.at)
-            INTO stream_ids, topics, states, encodings, occurred_ats, sources, metadatas
-            FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
-                WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, at)
+                array_agg(given.metadata ORDER BY given.at), array_agg(given.told ORDER BY given.at)
+            INTO stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, told
+            FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, told)
+                WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, told, at)
             WHERE given.at = ANY(fresh);
             body_keys := ARRAY(
                 SELECT given.body_key
@@ -271,6 +277,21 @@ BEGIN
             fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, digests
         ) WITH ORDINALITY
             AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, digest, place);
+
+        IF EXISTS (
+            SELECT FROM projections.generations AS kept
+            WHERE kept.projection = 'facts' AND kept.state = 'live' AND kept.version = told_by
+        ) THEN
+            micros := extract(epoch FROM moment) * 1000000;
+            INSERT INTO projections.facts (ledger_id, position, stream_id, stream_version, alone, told)
+            SELECT
+                into_ledger, head.position + new.place, new.stream_id, new.version, true,
+                '\x9197cf'::bytea || int8send(head.position + new.place)
+                    || '\xd7ff'::bytea || int8send((micros % 1000000 * 1000) << 34 | (micros / 1000000)) || new.told
+            FROM unnest(versions, stream_ids, told) WITH ORDINALITY AS new (version, stream_id, told, place)
+            WHERE new.told IS NOT NULL
+            ON CONFLICT DO NOTHING;
+        END IF;
 
         UPDATE ledger.ledgers
         SET position = head.position + cardinality(fresh), recorded_at = moment, digest = running

@@ -65,7 +65,7 @@ class Applier:
             names = [place.projection.name for place in places]
             log.warning("page_failed", projections=names, end=stretch.events[-1].position, error=type(error).__name__)
             for place in sorted(places, key=_shown_first):
-                await self._isolate(place, ledger, stretch.events, synced_at)
+                await self._isolate(place, ledger, stretch, synced_at)
 
     async def _apply_once(
         self,
@@ -84,18 +84,16 @@ class Applier:
             for place in places:
                 await place.projection.apply(connection, stamped)
 
-    async def _isolate(
-        self, place: Place, ledger: Ledger, events: Sequence[RecordedEvent], synced_at: SyncedAt | None
-    ) -> None:
+    async def _isolate(self, place: Place, ledger: Ledger, stretch: Stretch, synced_at: SyncedAt | None) -> None:
         """Of these events, which failed together, all are applied but those that fail alone too: they are parked."""
-        if len(events) == 1:
-            await self._try_again(place, ledger, events[0], synced_at)
+        count = len(stretch.events)
+        if count == 1:
+            await self._try_again(place, ledger, stretch, synced_at)
             return
-        middle = len(events) // 2
-        for half in (events[:middle], events[middle:]):
-            here = msgspec.structs.replace(place, position=Position(half[0].position - 1))
+        for half in (stretch.part(0, count // 2), stretch.part(count // 2, count)):
+            here = msgspec.structs.replace(place, position=Position(half.events[0].position - 1))
             try:
-                await self._apply_once([here], ledger, Stretch(events=half), synced_at)
+                await self._apply_once([here], ledger, half, synced_at)
             except CheckpointMoved:
                 raise
             except Exception as error:
@@ -103,11 +101,12 @@ class Applier:
                     raise
                 await self._isolate(here, ledger, half, synced_at)
 
-    async def _try_again(self, place: Place, ledger: Ledger, event: RecordedEvent, synced_at: SyncedAt | None) -> None:
-        """The event, which has failed alone once, is applied or parked."""
+    async def _try_again(self, place: Place, ledger: Ledger, stretch: Stretch, synced_at: SyncedAt | None) -> None:
+        """The one event, which has failed alone once, is applied or parked."""
+        (event,) = stretch.events
         for attempt in range(2, ATTEMPTS_MAX + 1):
             try:
-                await self._apply_once([place], ledger, Stretch(events=[event]), synced_at)
+                await self._apply_once([place], ledger, stretch, synced_at)
             except CheckpointMoved:
                 raise
             except Exception as error:

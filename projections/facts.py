@@ -1,8 +1,9 @@
 """What bodies were found to mean, kept beside the log: decoding a body costs several times as much as reading this.
 
-No read model for people and never the truth: `DECODER_VERSION` says which decoder made it, and a rebuild that finds
-another, or anything missing, decodes the bodies themselves. Raise it with every change of what a body means; then a
-worker fills a new generation.
+No read model for people and never the truth: `DECODER_VERSION` says which decoder made it, and whoever finds another,
+or anything missing, decodes the bodies themselves. Raise it with every change of what a body means; then a worker fills
+a new generation. What most deliveries say is here as soon as they are in the log (`ledger/kept_facts.py`); this
+projection keeps what the others say.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from ledger import kept_facts
 from ledger.facts import Dated, Redacted
+from ledger.kept_facts import DECODER_VERSION
 from ledger.postgres import Connection
 from ledger.readings import Reading, chain_of
 from ledger.sql import load_statements
@@ -22,13 +25,6 @@ from projections.differing import Differing
 from projections.projection import Chunk, Page, Projection
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
-
-DECODER_VERSION = 1
-
-
-_ARRAY_SHORT, _ARRAY_LONG = 0x90, b"\xdd"
-_ARRAY_SHORT_MAX = 15
-"""How MessagePack begins an array: of so many elements in one byte, of more with their number in four."""
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -43,14 +39,16 @@ class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_own = msgspec.msgpack.Decoder(list[Dated]).decode
-_decode_each_own = msgspec.msgpack.Decoder(list[list[Dated]]).decode
 _decode_told = msgspec.msgpack.Decoder(Told).decode
 
 
 async def apply(connection: Connection, page: Page) -> None:
     """What the page says of bookings is kept."""
-    rows = _rows(page.ledger, zip(page.events, page.readings, strict=True))
+    after = page.events[0].position - 1
+    found = await connection.fetch(SQL["read_positions"], page.ledger.ledger_id, after, page.end)
+    there = {row["position"] for row in found}
+    told = zip(page.events, page.readings, strict=True)
+    rows = _rows(page.ledger, [pair for pair in told if pair[0].position not in there])
     if rows:
         await connection.execute(SQL["insert_facts"], rows)
 
@@ -108,10 +106,15 @@ async def read_begun(
     None for a booking that does not stand for itself, as far as its own events say.
     """
     rows = await connection.fetch(SQL["read_begun"], ledger.ledger_id, after, until, up_to)
-    return {
-        stream_id: None if told is None else [dated for own in _decode_each_own(_array(count) + told) for dated in own]
-        for stream_id, count, told in rows
-    }
+    return {stream_id: None if told is None else kept_facts.read_each(told, count) for stream_id, count, told in rows}
+
+
+async def read_page(
+    connection: Connection, ledger: Ledger, *, after: Position, until: Position
+) -> dict[Position, Reading]:
+    """What is kept of the events after one position and until another, as this decoder found it."""
+    rows = await connection.fetch(SQL["read_page"], ledger.ledger_id, after, until, DECODER_VERSION)
+    return {position: _reading(stream_id, told, alone=alone) for position, stream_id, alone, told in rows}
 
 
 async def read_readings(
@@ -135,15 +138,10 @@ async def read_streams(connection: Connection, events: Sequence[RecordedEvent], 
 def _reading(stream_id: StreamId, told: bytes, *, alone: bool) -> Reading:
     if not alone:
         return Reading(**msgspec.structs.asdict(_decode_told(told)))
-    facts = tuple([(stream_id, dated) for dated in _decode_own(told)])
+    facts = tuple([(stream_id, dated) for dated in kept_facts.read(told)])
     return Reading(
         facts=facts, chain=chain_of(facts), alone=True, position=facts[0][1].position if facts else Position(0)
     )
-
-
-def _array(count: int) -> bytes:
-    """What begins an array of so many elements."""
-    return bytes((_ARRAY_SHORT | count,)) if count <= _ARRAY_SHORT_MAX else _ARRAY_LONG + count.to_bytes(4)
 
 
 def _places(events: Iterable[RecordedEvent]) -> tuple[list[StreamId], list[StreamVersion]]:
@@ -163,7 +161,7 @@ def _rows(ledger: Ledger, told: Iterable[tuple[RecordedEvent, Reading]]) -> list
 
 def _kept(reading: Reading) -> bytes:
     if reading.alone:
-        return _encode([dated for _, dated in reading.facts])
+        return kept_facts.tell([dated for _, dated in reading.facts])
     return _encode(
         Told(
             facts=reading.facts,

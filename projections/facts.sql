@@ -12,6 +12,27 @@ FROM facts AS held
 JOIN unnest($3::text[], $4::int[]) AS asked (stream_id, stream_version) USING (stream_id, stream_version)
 WHERE held.ledger_id = $2;
 
+-- name: read_positions
+-- Of which events anything is kept already. $1 ledger_id, $2 after, $3 up to
+SELECT position
+FROM facts
+WHERE ledger_id = $1 AND position > $2 AND position <= $3
+ORDER BY position;
+
+-- name: read_page
+-- What is kept of consecutive events, as this version of the decoder found it. $1 ledger_id, $2 after, $3 up to,
+-- $4 version of the decoder
+SELECT position, stream_id, alone, told
+FROM projections.facts
+WHERE ledger_id = $1
+  AND position > $2
+  AND position <= $3
+  AND EXISTS (
+      SELECT FROM projections.generations AS g
+      WHERE g.projection = 'facts' AND g.state = 'live' AND g.version = $4
+  )
+ORDER BY position;
+
 -- name: read_told
 -- What is kept of some events, as this version of the decoder found it. $1 ledger_id, $2 stream_ids, $3 versions,
 -- $4 version of the decoder

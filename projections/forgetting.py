@@ -25,7 +25,7 @@ from ledger.persons import addresses_in
 from ledger.postgres import Connection
 from ledger.readings import Reading
 from ledger.sql import load_statements
-from ledger.store import Ledger, RecordedEvent, open_events, read_head
+from ledger.store import Ledger, RecordedEvent, read_events_at, read_head
 from ledger.vocabulary import Position, StreamId
 from projections import booking_attendees, calendar_events, facts, rebuild, webhook_logs
 from projections.catalogue import BY_NAME
@@ -114,8 +114,7 @@ class Forgetting:
 
     async def _write_again(self, positions: Sequence[Position]) -> None:
         """The rows of these events tell no more than their bodies do."""
-        rows = await self._connection.fetch(SQL["read_events_at"], self._ledger.ledger_id, positions)
-        events = await open_events(self._connection, self._ledger.ledger_id, rows) if rows else []
+        events = await read_events_at(self._connection, self._ledger.ledger_id, positions)
         told: list[tuple[RecordedEvent, Reading]] = [(event, read_event(event)) for event in events if event.is_erased]
         for projection, module in (("webhook_logs", webhook_logs), ("facts", facts)):
             async with self._live(projection):

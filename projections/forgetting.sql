@@ -1,15 +1,5 @@
 -- What was kept of erased persons beside the log: read models of every generation, and notes about bookings.
 
--- name: read_events_at
--- The columns of read_log. $1 ledger_id, $2 positions
-SELECT
-    e.position, e.stream_id, e.stream_version, e.event_id, e.topic, e.state, e.encoding, e.occurred_at, e.recorded_at,
-    e.source, e.metadata, l.erasures
-FROM ledger.events AS e
-JOIN ledger.ledgers AS l ON l.ledger_id = e.ledger_id
-WHERE e.ledger_id = $1 AND e.position = ANY($2::bigint[])
-ORDER BY e.position;
-
 -- name: read_generations
 -- What can be seen of this, or is on its way to be. $1 ledger_id
 SELECT g.projection, g.generation, g.version, g.state, g.paused, coalesce(c.position, 0) AS position

@@ -1,5 +1,8 @@
 """Reading the log page by page, each event understood once, with the bookings that a page touches.
 
+What an event says is kept beside the log in most cases (projections/facts.py); only the other bodies are decoded, and
+opened only where somebody wants to see them.
+
 A booking's earlier events are needed whenever a later one comes. What was read of late is kept at hand, so that a body
 is neither fetched nor decoded again as long as its booking goes on being talked of. Kept readings are complete up to
 the end of the last page; they are dropped when the next page does not follow on from there.
@@ -9,16 +12,18 @@ import asyncio
 from collections import ChainMap, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 import msgspec
 import structlog
 
-from ledger.calcom.envelope import BOOKING_STREAM_PREFIX
-from ledger.history import load_histories, read_event
-from ledger.postgres import Connection
+from ledger.calcom.envelope import BOOKING_STREAM_PREFIX, NUMBER_STREAM_PREFIX
+from ledger.history import WEBHOOK_TOPICS, load_histories, read_event
+from ledger.postgres import Connection, is_database_trouble
 from ledger.readings import Reading
-from ledger.store import Ledger, RecordedEvent, read_streams
+from ledger.store import Ledger, RecordedEvent, read_events_at, read_log, read_outlines, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
+from projections import facts
 from projections.calendar_events import number_lookup
 from projections.generations import read_visibility
 from projections.namesakes import without_namesakes
@@ -58,7 +63,7 @@ class _Recent(msgspec.Struct, kw_only=True):
 
 
 class Stretch(msgspec.Struct, frozen=True, kw_only=True):
-    """Consecutive events, and what each says where that was found out already."""
+    """Consecutive events, and what each says where that was found out already; where not, they have their bodies."""
 
     events: Sequence[RecordedEvent]
     readings: Sequence[Reading] | None = None
@@ -67,17 +72,61 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
         """Those of the events that are no further than this; None: all."""
         if position is None or not self.events or self.events[-1].position <= position:
             return self
-        count = max(position - self.events[0].position + 1, 0)
-        return Stretch(events=self.events[:count], readings=self.readings and self.readings[:count])
+        return self.part(0, max(position - self.events[0].position + 1, 0))
+
+    def part(self, begin: int, end: int) -> "Stretch":
+        """Some of the events, by their places here."""
+        return Stretch(events=self.events[begin:end], readings=self.readings and self.readings[begin:end])
 
 
-async def understand(events: Sequence[RecordedEvent]) -> Stretch:
-    """The events with what they say, others having their turn in between; without, where one cannot be understood."""
+async def read_stretch(
+    connection: Connection, ledger: Ledger, *, after: Position, events_max: int, bodies: bool
+) -> Stretch:
+    """What follows `after`, with what it says; without, where an event cannot be understood.
+
+    `bodies`: with all of them. Others have their turn in between.
+    """
     try:
-        return Stretch(events=events, readings=await _read_events(events))
+        return await _read_stretch(connection, ledger, after, events_max, bodies=bodies)
     except Exception as error:
+        if is_database_trouble(error):
+            raise
         log.warning("event_not_understood", error=type(error).__name__)
-        return Stretch(events=events)
+    return Stretch(events=await read_log(connection, ledger.ledger_id, after=after, events_max=events_max))
+
+
+async def _read_stretch(
+    connection: Connection, ledger: Ledger, after: Position, events_max: int, *, bodies: bool
+) -> Stretch:
+    kept = await facts.read_page(connection, ledger, after=after, until=Position(after + events_max))
+    read = read_log if bodies else read_outlines
+    events = await read(connection, ledger.ledger_id, after=after, events_max=events_max)
+    readings: list[Reading | None] = []
+    for begin in range(0, len(events), TURN_EVENTS):
+        readings += [_known(event, kept.get(event.position)) for event in events[begin : begin + TURN_EVENTS]]
+        await asyncio.sleep(0)
+    places = [at for at, reading in enumerate(readings) if reading is None]
+    if places and not bodies:
+        found = await read_events_at(connection, ledger.ledger_id, [events[at].position for at in places])
+        for at, event in zip(places, found, strict=True):
+            events[at] = event
+    for at, reading in zip(places, await _read_events([events[at] for at in places]), strict=True):
+        readings[at] = reading
+    return Stretch(events=events, readings=cast("list[Reading]", readings))
+
+
+def _known(event: RecordedEvent, kept: Reading | None) -> Reading | None:
+    """What is kept of a delivery, as if its body had been decoded; None where that has to be done.
+
+    A body that says something names its booking, and that on whose stream it lies.
+    """
+    if kept is None or not kept.facts or not event.topic.startswith(WEBHOOK_TOPICS):
+        return None
+    if event.is_erased or event.fault is not None:
+        return None
+    kept.trigger = kept.facts[0][1].trigger
+    kept.named = event.stream_id.removeprefix(NUMBER_STREAM_PREFIX).removeprefix(BOOKING_STREAM_PREFIX)
+    return kept
 
 
 class PageReader:

@@ -91,6 +91,8 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     those of bookings it says nothing of any more (their keys are given) included, and `rewrite` makes the rows of some
     keys what a rebuild would make them. None: what a body means has no part in the rows.
 
+    One that `reads_bodies` wants to see them; to the others it is enough what events say, and bodies may be empty.
+
     One that `follows` is never ahead of the projection by which people see a booking: it asks that one's tables, or
     since when people see what it is given.
     """
@@ -103,4 +105,5 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     finish: Finish | None = None
     compare: Compare | None = None
     rewrite: Rewrite | None = None
+    reads_bodies: bool = False
     follows: bool = False

@@ -35,13 +35,13 @@ import msgspec
 import structlog
 
 from ledger.postgres import connect
-from ledger.store import NOTIFY_CHANNEL, Ledger, read_ledgers, read_log
+from ledger.store import NOTIFY_CHANNEL, Ledger, read_ledgers
 from ledger.vocabulary import LedgerId, Position
 from projections.applying import Applier
 from projections.catalogue import CATALOGUE
 from projections.generations import CheckpointMoved, Place, in_step, read_live_places
 from projections.leases import Leases
-from projections.pages import PageReader, Stretch, understand
+from projections.pages import PageReader, Stretch, read_stretch
 from projections.projection import Projection
 
 PAGE_EVENTS_MAX = 5_000
@@ -72,7 +72,7 @@ class Runner:
         self._poll_seconds_max = poll_seconds_max
         self._wanted = asyncio.Event()
         self._applier = Applier(pool.acquire, PageReader(confirm_on_accept=confirm_on_accept))
-        self._ahead: dict[LedgerId, tuple[Position, asyncio.Task[Stretch]]] = {}
+        self._ahead: dict[LedgerId, tuple[tuple[Position, bool], asyncio.Task[Stretch]]] = {}
         self._leases: Leases | None = None
         self._polled_at = time.monotonic()
         self.trouble: str | None = None
@@ -118,7 +118,8 @@ class Runner:
         """One page for every projection of ours that is behind; those at the same position share the folding."""
         applied = 0
         for places in in_step(await self._read_places(ledger)):
-            stretch = (await self._take(ledger, places[0].position)).until(places[0].up_to)
+            bodies = any(place.projection.reads_bodies for place in places)
+            stretch = (await self._take(ledger, places[0].position, bodies=bodies)).until(places[0].up_to)
             if not stretch.events:
                 continue
             try:
@@ -130,24 +131,27 @@ class Runner:
                 applied += 1
         return applied
 
-    async def _take(self, ledger: Ledger, after: Position) -> Stretch:
+    async def _take(self, ledger: Ledger, after: Position, *, bodies: bool) -> Stretch:
         """What follows `after`. While it is being written, what comes next is read."""
-        position, reading = self._ahead.pop(ledger.ledger_id, (None, None))
-        if reading is not None and position == after:
+        wanted = (after, bodies)
+        expected, reading = self._ahead.pop(ledger.ledger_id, (None, None))
+        if reading is not None and expected == wanted:
             stretch = await reading
         else:
             if reading is not None:
                 reading.cancel()
-            stretch = await self._read(ledger, after)
+            stretch = await self._read(ledger, *wanted)
         if len(stretch.events) == PAGE_EVENTS_MAX:
-            end = stretch.events[-1].position
-            self._ahead[ledger.ledger_id] = end, asyncio.create_task(self._read(ledger, end), name="read-ahead")
+            following = (stretch.events[-1].position, bodies)
+            self._ahead[ledger.ledger_id] = (
+                following,
+                asyncio.create_task(self._read(ledger, *following), name="read-ahead"),
+            )
         return stretch
 
-    async def _read(self, ledger: Ledger, after: Position) -> Stretch:
+    async def _read(self, ledger: Ledger, after: Position, bodies: bool) -> Stretch:  # noqa: FBT001  # with its place
         async with self._pool.acquire() as connection:
-            events = await read_log(connection, ledger.ledger_id, after=after, events_max=PAGE_EVENTS_MAX)
-        return await understand(events)
+            return await read_stretch(connection, ledger, after=after, events_max=PAGE_EVENTS_MAX, bodies=bodies)
 
     async def _read_places(self, ledger: Ledger) -> list[Place]:
         """Where the projections that are ours stand, the furthest behind first."""

@@ -67,7 +67,14 @@ async def rewrite(connection: Connection, page: Page, keys: Collection[str]) -> 
 
 
 PROJECTION = Projection(
-    name="webhook_logs", version=1, apply=apply, of="events", fill=fill, compare=compare, rewrite=rewrite
+    name="webhook_logs",
+    version=1,
+    apply=apply,
+    of="events",
+    fill=fill,
+    compare=compare,
+    rewrite=rewrite,
+    reads_bodies=True,
 )
 
 

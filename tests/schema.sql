@@ -191,7 +191,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
+CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
@@ -211,6 +211,7 @@ DECLARE
     running bytea;
     digests bytea[] := '{}';
     link bytea;
+    micros bigint;
 BEGIN
     SELECT ledgers.position, ledgers.digest, ledgers.recorded_at, ledgers.erasures INTO STRICT head
     FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
@@ -279,10 +280,10 @@ BEGIN
                 array_agg(given.stream_id ORDER BY given.at), array_agg(given.topic ORDER BY given.at),
                 array_agg(given.state ORDER BY given.at), array_agg(given.encoding ORDER BY given.at),
                 array_agg(given.occurred_at ORDER BY given.at), array_agg(given.source ORDER BY given.at),
-                array_agg(given.metadata ORDER BY given.at)
-            INTO stream_ids, topics, states, encodings, occurred_ats, sources, metadatas
-            FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
-                WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, at)
+                array_agg(given.metadata ORDER BY given.at), array_agg(given.told ORDER BY given.at)
+            INTO stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, told
+            FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, told)
+                WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, told, at)
             WHERE given.at = ANY(fresh);
             body_keys := ARRAY(
                 SELECT given.body_key
@@ -332,6 +333,21 @@ BEGIN
         ) WITH ORDINALITY
             AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, digest, place);
 
+        IF EXISTS (
+            SELECT FROM projections.generations AS kept
+            WHERE kept.projection = 'facts' AND kept.state = 'live' AND kept.version = told_by
+        ) THEN
+            micros := extract(epoch FROM moment) * 1000000;
+            INSERT INTO projections.facts (ledger_id, position, stream_id, stream_version, alone, told)
+            SELECT
+                into_ledger, head.position + new.place, new.stream_id, new.version, true,
+                '\x9197cf'::bytea || int8send(head.position + new.place)
+                    || '\xd7ff'::bytea || int8send((micros % 1000000 * 1000) << 34 | (micros / 1000000)) || new.told
+            FROM unnest(versions, stream_ids, told) WITH ORDINALITY AS new (version, stream_id, told, place)
+            WHERE new.told IS NOT NULL
+            ON CONFLICT DO NOTHING;
+        END IF;
+
         UPDATE ledger.ledgers
         SET position = head.position + cardinality(fresh), recorded_at = moment, digest = running
         WHERE ledgers.ledger_id = into_ledger;
@@ -353,7 +369,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint) IS 'Appends a batch under the head''s lock; see migrations/0001 and 0008.';
+COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer) IS 'Appends a batch under the head''s lock; see migrations/0001 and 0008.';
 
 CREATE FUNCTION ledger.destroy_keys(of_ledger integer, key_ids uuid[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2263,9 +2279,9 @@ CREATE INDEX calendar_events_doubted ON calendar_events_1.calendar_events USING 
 
 CREATE UNIQUE INDEX calendar_events_pkey ON calendar_events_1.calendar_events USING btree (ledger_id, cal_com_event_id);
 
-CREATE INDEX facts_by_beginning ON facts_0.facts USING btree (ledger_id, "position") WHERE (stream_version = 1);
+CREATE INDEX facts_by_position ON facts_0.facts USING btree (ledger_id, "position", stream_version);
 
-CREATE INDEX facts_by_beginning ON facts_1.facts USING btree (ledger_id, "position") WHERE (stream_version = 1);
+CREATE INDEX facts_by_position ON facts_1.facts USING btree (ledger_id, "position", stream_version);
 
 CREATE UNIQUE INDEX facts_pkey ON facts_1.facts USING btree (ledger_id, stream_id, stream_version);
 
@@ -2331,7 +2347,7 @@ ALTER TABLE ONLY ledger.erased_streams
 ALTER TABLE ONLY ledger.swept_bookings
     ADD CONSTRAINT swept_bookings_of_sweep FOREIGN KEY (ledger_id, sweep_id) REFERENCES ledger.sweeps(ledger_id, sweep_id) ON DELETE CASCADE;
 
-REVOKE ALL ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], body_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ledger.destroy_keys(of_ledger integer, key_ids uuid[]) FROM PUBLIC;
 

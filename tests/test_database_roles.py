@@ -262,8 +262,10 @@ async def test_the_projectors_role_keeps_read_models_current_and_rebuilds_them(
         assert await owner.fetchval("SELECT count(*) FROM calendar_events") == len(BODIES) + 1
 
 
+APPENDING = "SELECT * FROM ledger.append_events(1" + ", '{}'" * 8 + ", NULL, NULL, NULL, 0, '{}', 1)"
+
 PROJECTORS_LIMITS = {
-    "append": "SELECT ledger.append_events(1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, 0)",
+    "append": APPENDING,
     "destroy keys": "SELECT ledger.destroy_keys(1, '{}')",
     "ask for a reconciliation": "DELETE FROM ledger.sweeps",
     "take a delivery from the list": "DELETE FROM ledger.deliveries",
@@ -406,7 +408,7 @@ async def test_a_reader_sees_the_public_views_and_nothing_else(filled: str) -> N
         "UPDATE calendar_events SET title = 'x'",
         "INSERT INTO booking_attendees (uid) VALUES ('x')",
         "CREATE TABLE public.mine (n int)",
-        "SELECT * FROM ledger.append_events(1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, 0)",
+        APPENDING,
         "SELECT projections.drop_tables('calendar_events', 1)",
         "SELECT password_hash FROM access.users",
         "SELECT digest FROM access.api_keys",

@@ -27,11 +27,11 @@ from ledger.calcom.triggers import KNOWN_TRIGGERS, TOPICS
 from ledger.facts import AnyFact
 from ledger.filing import Receipt, file_delivery
 from ledger.history import load_histories, read_event
+from ledger.kept_facts import DECODER_VERSION
 from ledger.postgres import Connection
 from ledger.store import Ledger, NewEvent, RecordedEvent, Source, append, read_head, read_log
 from ledger.vocabulary import CalendarStatus, LedgerId, Position, StreamId
 from projections.calendar_events import calendar_event
-from projections.facts import DECODER_VERSION
 from tests.serving import connected
 from tests.sources import Source as PythonFile
 from tests.sources import nodes, product
@@ -40,7 +40,7 @@ FOLDER = Path(__file__).with_name("golden")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 REFRESH = bool(os.environ.get("REFRESH_GOLDEN"))
 DECODER = FOLDER / "decoder_version"
-RAISE_THE_VERSION = "bodies mean something else now: raise DECODER_VERSION in projections/facts.py, then refresh"
+RAISE_THE_VERSION = "bodies mean something else now: raise DECODER_VERSION in ledger/kept_facts.py, then refresh"
 LINE_CHARACTERS_MAX = 120
 EVENTS_MAX = 100
 KEY = sha256(b"golden").digest()

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from itertools import count
 from random import Random
 from typing import Any, TypeVar
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -28,9 +29,11 @@ from hypothesis.stateful import (
 from api.simulator.lifecycles import LIFECYCLES
 from api.simulator.studio import Slot, Studio
 from api.simulator.traffic import json_bytes
+from ledger import filing as filing_module
 from ledger import history as history_module
 from ledger.booking import Booking
 from ledger.calcom.envelope import Envelope, booking_stream, number_stream, open_envelope
+from ledger.calcom.meaning import Meaning, meaning_of
 from ledger.facts import Dated
 from ledger.folding import fold, link_chain
 from ledger.history import read_event
@@ -178,8 +181,9 @@ class ReadModels(RuleBasedStateMachine):
         self.name = f"example-{next(examples)}"
         self.delivered: list[bytes] = []
         self.held_back: list[bytes] = []
-        self.poisoned: dict[str, set[bytes]] = defaultdict(set)
+        self.poisoned: dict[str, set[UUID]] = defaultdict(set)
         self.unreadable: set[bytes] = set()
+        self.filed = b""
         self.poison_next: set[str] = set()
         self.paused: set[str] = set()
         self.compared_at = 0
@@ -189,6 +193,8 @@ class ReadModels(RuleBasedStateMachine):
         self.run(add_ledgers(self.connection, self.name))
         self.ledger = self.run(read_ledgers(self.connection))[self.name]
         self.patch.setattr(history_module, "open_envelope", self.open_envelope)
+        self.patch.setattr(filing_module, "open_envelope", self.open_filed)
+        self.patch.setattr(filing_module, "meaning_of", self.meaning_of_filed)
         self.patch.setattr(rebuild_module, "SHOWN_SECONDS_MAX", 0)
         fill_here(self.patch)
         self.runner = self.new_runner()
@@ -210,7 +216,7 @@ class ReadModels(RuleBasedStateMachine):
 
     def poisonable(self, projection: Projection) -> Projection:
         async def apply(connection: Connection, page: Page) -> None:
-            if any(event.body in self.poisoned[projection.name] for event in page.events):
+            if any(event.event_id in self.poisoned[projection.name] for event in page.events):
                 raise Poison(projection.name)
             await projection.apply(connection, page)
 
@@ -221,11 +227,22 @@ class ReadModels(RuleBasedStateMachine):
             raise Poison
         return open_envelope(body)
 
+    def open_filed(self, body: bytes) -> Envelope:
+        self.filed = body
+        return open_envelope(body)
+
+    def meaning_of_filed(self, envelope: Envelope) -> Meaning:
+        self.open_envelope(self.filed)
+        return meaning_of(envelope)
+
     def deliver(self, *bodies: bytes) -> None:
         for body in bodies:
             if body not in self.delivered:
                 for name in self.poison_next:
-                    (self.poisoned[name] if name in NAMES else self.unreadable).add(body)
+                    if name in NAMES:
+                        self.poisoned[name].add(self.ledger.event_id("delivery", body))
+                    else:
+                        self.unreadable.add(body)
                 self.poison_next = set()
         self.run(file_in(self.connection, self.name, *bodies))
         self.delivered += bodies

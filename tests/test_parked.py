@@ -13,8 +13,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from ledger import filing as filing_module
 from ledger import history as history_module
 from ledger.calcom.envelope import Envelope, open_envelope
+from ledger.calcom.meaning import Meaning, meaning_of
 from ledger.postgres import Connection, open_pool
 from ledger.store import Ledger, read_ledgers
 from projections import applying as applying_module
@@ -93,11 +95,16 @@ def unreadable(patch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError(POISON)
         return open_envelope(body)
 
+    def meant(_envelope: Envelope) -> Meaning:
+        raise ZeroDivisionError(POISON)
+
     patch.setattr(history_module, "open_envelope", opened)
+    patch.setattr(filing_module, "meaning_of", meant)
 
 
 def readable(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(history_module, "open_envelope", open_envelope)
+    patch.setattr(filing_module, "meaning_of", meaning_of)
 
 
 def poisoned(projection: Projection) -> Projection:
@@ -112,7 +119,7 @@ def poisoned(projection: Projection) -> Projection:
         assert not any(booking.title == POISON for booking in chunk.bookings), POISON
         await projection.fill(connection, chunk)
 
-    return msgspec.structs.replace(projection, apply=apply, fill=fill)
+    return msgspec.structs.replace(projection, apply=apply, fill=fill, reads_bodies=True)
 
 
 async def retry_all(pool: asyncpg.Pool, ledger: Ledger) -> list[Retried]:
@@ -204,6 +211,8 @@ async def test_finding_the_poison_in_a_full_page_takes_a_few_transactions_not_th
 ) -> None:
     bodies = [created(f"booking-{number}") for number in range(PAGE_EVENTS_MAX)]
     bodies[1_234] = created(POISON)
+    if name is None:
+        unreadable(monkeypatch)
     await file(connection, *bodies)
     moves = 0
 
@@ -213,8 +222,6 @@ async def test_finding_the_poison_in_a_full_page_takes_a_few_transactions_not_th
         return await move_checkpoints(*values, **how)
 
     monkeypatch.setattr(applying_module, "move_checkpoints", counted)
-    if name is None:
-        unreadable(monkeypatch)
     await Runner(pool, database, catalogue=[poisoned(one) if one.name == name else one for one in CATALOGUE]).catch_up()
     await until_current(connection)
     assert await connection.fetchval("SELECT count(*) FROM calendar_events") == PAGE_EVENTS_MAX - 1
@@ -234,7 +241,7 @@ async def test_a_projection_that_raises_now_and_then_parks_nothing(
             assert not next(failures), POISON
         await BY_NAME["calendar_events"].apply(inside, page)
 
-    moody = msgspec.structs.replace(BY_NAME["calendar_events"], apply=apply)
+    moody = msgspec.structs.replace(BY_NAME["calendar_events"], apply=apply, reads_bodies=True)
     await file(connection, created(POISON))
     await Runner(pool, database, catalogue=[moody, *CATALOGUE[1:]]).catch_up()
     assert await count_parked(connection) == {}

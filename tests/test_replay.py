@@ -71,6 +71,7 @@ STORY = (
 def understood_as(patch: pytest.MonkeyPatch, changed: Callable[[Envelope], Envelope]) -> None:
     """Until the patch is undone bodies are understood as a decoder of before understood them."""
     patch.setattr(history_module, "open_envelope", lambda body: changed(open_envelope(body)))
+    patch.setattr("ledger.filing.tell_beforehand", lambda *_arguments, **_named: None)
 
 
 def without_cancellations(envelope: Envelope) -> Envelope:
