@@ -189,15 +189,21 @@ async def load_histories(
     look_up_numbers: NumberLookup,
     valid_at: datetime | None = None,
     known: Mapping[StreamId, Sequence[Reading]] = NOTHING_KNOWN,
+    number_streams: Collection[StreamId] | None = None,
 ) -> Histories:
     """The bookings of these streams and of their whole chains, from the events up to a position.
 
     `known` are streams that need not be read any more: all they hold up to the position. `valid_at` leaves out what
-    happened after it. `look_up_numbers` is a hint where to look: a number belongs to a uid once a body up to the
+    happened after it. `number_streams` are all the streams of numbers up to the position, where somebody knows them.
+    `look_up_numbers` is a hint where to look: a number belongs to a uid once a body up to the
     position says so. A chain longer than `CHAIN_LENGTH_MAX` is cut there: a booking beyond the cut, which has not been
     read, is left out, so that none is told by half.
     """
-    alone, numbers = await _standing_alone(connection, ledger_id, stream_ids, up_to=up_to, known=known)
+    if number_streams is not None:
+        stream_ids = [one for one in stream_ids if one in number_streams or not is_number_stream(one)]
+    alone, numbers = await _standing_alone(
+        connection, ledger_id, stream_ids, up_to=up_to, known=known, number_streams=number_streams
+    )
     gathered = _Gathered(set(stream_ids) - alone.keys() - {number for number, said in numbers.items() if not said})
     for _ in range(CHAIN_LENGTH_MAX):
         missing = gathered.take_missing(numbers, known)
@@ -222,6 +228,7 @@ async def _standing_alone(
     *,
     up_to: Position,
     known: Mapping[StreamId, Sequence[Reading]],
+    number_streams: Collection[StreamId] | None,
 ) -> tuple[dict[StreamId, Sequence[Reading]], dict[StreamId, list[Reading]]]:
     """Of these bookings those that bear on no other: nearly all, and they need no looking around.
 
@@ -235,18 +242,22 @@ async def _standing_alone(
         said = known.get(stream_id)
         if said and not is_number_stream(stream_id) and all(reading.alone for reading in said):
             candidates[stream_id] = said
-            numbers_of[stream_id] = {one for reading in said for one in reading.chain if one != stream_id}
+            if number_streams is None:
+                numbers_of[stream_id] = {one for reading in said for one in reading.chain if one != stream_id}
+            elif number_streams:
+                numbers_of[stream_id] = {one for reading in said for one in reading.chain if one in number_streams}
         else:
             spoken_of |= {about for reading in said or () for about, _ in reading.facts}
     for stream_id in spoken_of & candidates.keys():
-        del candidates[stream_id], numbers_of[stream_id]
+        del candidates[stream_id]
+        numbers_of.pop(stream_id, None)
     numbers: dict[StreamId, list[Reading]] = {one: [] for named in numbers_of.values() for one in named}
     for event in await read_streams(connection, ledger_id, list(numbers), up_to=up_to) if numbers else ():
         numbers[event.stream_id].append(read_event(event))
     alone = {
         stream_id: said
         for stream_id, said in candidates.items()
-        if not any(numbers[one] for one in numbers_of[stream_id])
+        if not any(numbers[one] for one in numbers_of.get(stream_id, ()))
     }
     return alone, numbers
 

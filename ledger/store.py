@@ -322,6 +322,14 @@ async def read_unattributed(
     return await open_events(connection, ledger_id, rows)
 
 
+async def read_number_streams(
+    connection: Connection, ledger_id: LedgerId, *, up_to: Position, streams_max: int
+) -> set[StreamId] | None:
+    """The streams that are named by a number, begun up to a position; None where they are more than `streams_max`."""
+    rows = await connection.fetch(SQL["read_number_streams"], ledger_id, up_to, streams_max + 1)
+    return None if len(rows) > streams_max else {row["stream_id"] for row in rows}
+
+
 async def read_stream_version(
     connection: Connection, ledger_id: LedgerId, stream_id: StreamId, *, up_to: Position
 ) -> StreamVersion:

@@ -91,6 +91,14 @@ WHERE ledger_id = $1 AND stream_id LIKE 'unattributed-%' AND position < $2 AND t
 ORDER BY position DESC
 LIMIT $4;
 
+-- name: read_number_streams
+-- Streams that are named by a number. $1 ledger_id, $2 begun up to this position, $3 at most so many
+SELECT stream_id
+FROM ledger.events
+WHERE ledger_id = $1 AND position <= $2 AND stream_version = 1 AND stream_id LIKE 'booking-id-%'
+ORDER BY position
+LIMIT $3;
+
 -- name: read_stream_version
 -- $1 ledger_id, $2 stream_id, $3 up to this position
 SELECT coalesce(max(stream_version), 0)

@@ -51,6 +51,10 @@ CREATE TABLE ledger.events (
 ALTER TABLE ledger.events ALTER COLUMN state SET STORAGE EXTERNAL;
 ALTER TABLE ledger.events SET (toast_tuple_target = 8160);
 
+-- Bookings of which the first that was heard named only a number: few, and asked for again and again.
+CREATE INDEX events_numbered ON ledger.events (ledger_id, position)
+WHERE stream_version = 1 AND stream_id LIKE 'booking-id-%';
+
 CREATE TABLE ledger.deliveries (
     ledger_id int NOT NULL,
     delivery_id uuid NOT NULL,

@@ -84,7 +84,7 @@ async def _write(connection: Connection, page: Page, bookings: Collection[Bookin
     await booking_statistics.add(connection, ledger, tally)
 
 
-def _rows(page: Page, bookings: Iterable[Booking]) -> tuple[list["CalendarEvent"], list[tuple[Any, ...]]]:
+def _rows(page: Page | Chunk, bookings: Iterable[Booking]) -> tuple[list["CalendarEvent"], list[tuple[Any, ...]]]:
     """The bookings in the words of the read model, and as rows."""
     told = [(calendar_event(one, page.ledger.name, confirm_on_accept=page.confirm_on_accept), one) for one in bookings]
     return [event for event, _ in told], [_row(page.ledger, event, one, page.synced_at) for event, one in told]
@@ -102,13 +102,11 @@ async def forget(connection: Connection, ledger: Ledger, keys: Sequence[str]) ->
 
 async def fill(connection: Connection, chunk: Chunk) -> None:
     """The chunk's bookings have their rows, and are counted."""
-    ledger, tally, rows = chunk.ledger, Tally(), []
-    for booking in chunk.bookings:
-        event = calendar_event(booking, ledger.name, confirm_on_accept=chunk.confirm_on_accept)
-        rows.append(_row(ledger, event, booking, chunk.synced_at))
-        tally.count([_counted(event)], sign=1)
+    tally = Tally()
+    events, rows = _rows(chunk, chunk.bookings)
+    tally.count(map(_counted, events), sign=1)
     await connection.copy_records_to_table("calendar_events", records=rows)
-    await booking_statistics.fill(connection, ledger, tally)
+    await booking_statistics.fill(connection, chunk.ledger, tally)
 
 
 async def finish(connection: Connection) -> None:

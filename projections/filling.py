@@ -32,13 +32,22 @@ from ledger.postgres import Connection, connect, is_database_trouble
 from ledger.readings import Reading
 from ledger.sealing import opened_keyring
 from ledger.sql import load_statements
-from ledger.store import Ledger, RecordedEvent, read_begun, read_ledgers, read_log, read_streams
+from ledger.store import (
+    Ledger,
+    RecordedEvent,
+    read_begun,
+    read_ledgers,
+    read_log,
+    read_number_streams,
+    read_streams,
+)
 from ledger.vocabulary import LedgerId, Position, StreamId
 from projections import facts
 from projections.calendar_events import number_lookup, number_lookup_here
 from projections.catalogue import BY_NAME
 from projections.generations import SHOWN_FIRST, Place, SyncedAt, point_at, read_visibility
 from projections.namesakes import without_namesakes
+from projections.pages import NUMBERS_KEPT_MAX
 from projections.parked import error_told, park_event
 from projections.projection import Chunk
 
@@ -87,6 +96,7 @@ class Filler:
         self._order = order
         self._ledgers: Mapping[LedgerId, Ledger] = {}
         self._synced_at: dict[LedgerId, SyncedAt] = {}
+        self._numbers: dict[LedgerId, set[StreamId] | None] = {}
 
     async def fill_ranges(self) -> None:
         """No range is left, or the rebuild was paused or cancelled."""
@@ -150,17 +160,31 @@ class Filler:
         """The same from what is kept of the bodies; nearly all of them without a look at any other."""
         ledger, up_to = claimed.ledger, claimed.up_to
         told = await facts.read_begun(self._connection, ledger, after=claimed.after, until=claimed.last, up_to=up_to)
-        numbers = {stream_id: _numbers(said) for stream_id, said in told.items() if said}
-        numbered = {number for named in numbers.values() for number in named}
-        rows = await self._connection.fetch(SQL["find_streams"], ledger.ledger_id, list(numbered), up_to)
-        found = {row["stream_id"] for row in rows}
-        alone = {stream_id: said for stream_id, said in told.items() if said and found.isdisjoint(numbers[stream_id])}
+        alone = {stream_id: said for stream_id, said in told.items() if said}
+        numbers = await self._number_streams(ledger, up_to, alone)
+        if numbers:
+            alone = {stream_id: said for stream_id, said in alone.items() if numbers.isdisjoint(_numbers(said))}
         folded = _fold_each(alone)
         together = told.keys() - folded.keys()
         readings = await facts.read_readings(self._connection, ledger, together, up_to=up_to)
         named = {one for said in readings.values() for reading in said for one in (*reading.chain, *reading.glances)}
         readings |= await facts.read_readings(self._connection, ledger, named - readings.keys(), up_to=up_to)
         return [*folded.values(), *await self._gathered(ledger, together, readings, up_to)]
+
+    async def _number_streams(
+        self, ledger: Ledger, up_to: Position, told: Mapping[StreamId, Iterable[Dated]]
+    ) -> set[StreamId]:
+        """The streams named by numbers that there are; where they are too many, those of these bookings' numbers."""
+        if ledger.ledger_id not in self._numbers:
+            self._numbers[ledger.ledger_id] = await read_number_streams(
+                self._connection, ledger.ledger_id, up_to=up_to, streams_max=NUMBERS_KEPT_MAX
+            )
+        known = self._numbers[ledger.ledger_id]
+        if known is not None:
+            return known
+        numbered = {number for said in told.values() for number in _numbers(said)}
+        rows = await self._connection.fetch(SQL["find_streams"], ledger.ledger_id, list(numbered), up_to)
+        return {row["stream_id"] for row in rows}
 
     async def _readings(self, claimed: _Range) -> dict[StreamId, list[Reading]]:
         """What the bodies say of the bookings that began in the range."""

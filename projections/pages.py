@@ -10,7 +10,7 @@ the end of the last page; they are dropped when the next page does not follow on
 
 import asyncio
 from collections import ChainMap, OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -20,8 +20,16 @@ import structlog
 from ledger.calcom.envelope import BOOKING_STREAM_PREFIX, NUMBER_STREAM_PREFIX
 from ledger.history import WEBHOOK_TOPICS, load_histories, read_event
 from ledger.postgres import Connection, is_database_trouble
-from ledger.readings import Reading
-from ledger.store import Ledger, RecordedEvent, read_events_at, read_log, read_outlines, read_streams
+from ledger.readings import Reading, is_number_stream
+from ledger.store import (
+    Ledger,
+    RecordedEvent,
+    read_events_at,
+    read_log,
+    read_number_streams,
+    read_outlines,
+    read_streams,
+)
 from ledger.vocabulary import LedgerId, Position, StreamId
 from projections import facts
 from projections.calendar_events import number_lookup
@@ -32,6 +40,7 @@ from projections.projection import Page
 TURN_EVENTS = 100
 """So many events are decoded before others have their turn: webhooks may be waiting in the same process."""
 READINGS_KEPT_MAX = 30_000
+NUMBERS_KEPT_MAX = 100_000
 STREAM_READINGS_KEPT_MAX = 200
 
 log = structlog.get_logger()
@@ -43,6 +52,8 @@ class _Recent(msgspec.Struct, kw_only=True):
     """What is at hand of one ledger: streams, whole up to `end`, the longest untouched first."""
 
     end: Position
+    numbers: set[StreamId] | None
+    """All streams of numbers up to there; None where they are too many to keep."""
     streams: OrderedDict[StreamId, Sequence[Reading]]
     weight: int = 0
     """A reading weighs one, and so does a stream."""
@@ -55,6 +66,14 @@ class _Recent(msgspec.Struct, kw_only=True):
                 self.weight += len(told) + 1
         while self.weight > READINGS_KEPT_MAX:
             self.drop(next(iter(self.streams)))
+
+    def heed_numbers(self, events: Iterable[RecordedEvent]) -> None:
+        """The streams of numbers that begin with these events are known."""
+        begun = [one.stream_id for one in events if one.stream_version == 1 and is_number_stream(one.stream_id)]
+        if self.numbers is not None:
+            self.numbers.update(begun)
+            if len(self.numbers) > NUMBERS_KEPT_MAX:
+                self.numbers = None
 
     def drop(self, stream_id: StreamId) -> None:
         dropped = self.streams.pop(stream_id, None)
@@ -142,9 +161,11 @@ class PageReader:
         after, end = Position(events[0].position - 1), events[-1].position
         recent = self._recent.get(ledger.ledger_id)
         if recent is None or recent.end != after:
-            recent = self._recent[ledger.ledger_id] = _Recent(end=after, streams=OrderedDict())
+            numbers = await read_number_streams(connection, ledger.ledger_id, up_to=after, streams_max=NUMBERS_KEPT_MAX)
+            recent = self._recent[ledger.ledger_id] = _Recent(end=after, numbers=numbers, streams=OrderedDict())
         readings = stretch.readings if stretch.readings is not None else await _read_events(events)
         told = _by_stream(events, readings)
+        recent.heed_numbers(events)
         earlier = await _earlier(connection, ledger, events, told, recent.streams)
         spoken: dict[StreamId, Sequence[Reading]] = {
             stream_id: [*earlier[stream_id], *said] for stream_id, said in told.items()
@@ -152,10 +173,11 @@ class PageReader:
         histories = await load_histories(
             connection,
             ledger.ledger_id,
-            {stream_id for reading in readings for stream_id in _touched(reading)},
+            _touched(events, readings),
             up_to=end,
             look_up_numbers=number_lookup(connection, ledger),
             known=ChainMap(spoken, recent.streams),
+            number_streams=recent.numbers,
         )
         for stream_id in told:
             recent.drop(stream_id)
@@ -189,7 +211,7 @@ async def read_again(
     histories = await load_histories(
         connection,
         ledger.ledger_id,
-        {*own, *also, *(stream_id for reading in readings for stream_id in _touched(reading))},
+        {*own, *also, *_touched(events, readings)},
         up_to=up_to,
         look_up_numbers=number_lookup(connection, ledger),
     )
@@ -256,6 +278,16 @@ async def _earlier(
     return earlier
 
 
-def _touched(reading: Reading) -> set[StreamId]:
-    """The streams whose bookings this reading may change."""
-    return {stream_id for stream_id, _ in reading.facts} | {*reading.chain}
+def _touched(events: Sequence[RecordedEvent], readings: Sequence[Reading]) -> set[StreamId]:
+    """The streams whose bookings these readings may change.
+
+    What an event says of its own booking alone may change the one that goes by its number, too: that is looked for
+    along with it (`load_histories`).
+    """
+    touched: set[StreamId] = set()
+    for event, reading in zip(events, readings, strict=True):
+        if not reading.alone:
+            touched.update([stream_id for stream_id, _ in reading.facts], reading.chain)
+        elif reading.chain:
+            touched.add(event.stream_id)
+    return touched

@@ -2297,6 +2297,8 @@ CREATE INDEX erasures_by_time ON ledger.erasures USING btree (ledger_id, erased_
 
 CREATE INDEX erasures_unfinished ON ledger.erasures USING btree (ledger_id) WHERE (state <> 'done'::text);
 
+CREATE INDEX events_numbered ON ledger.events USING btree (ledger_id, "position") WHERE ((stream_version = 1) AND (stream_id ~~ 'booking-id-%'::text));
+
 CREATE INDEX events_unattributed ON ledger.events USING btree (ledger_id, "position") WHERE (stream_id ~~ 'unattributed-%'::text);
 
 CREATE INDEX questions_by_time ON ledger.questions USING btree (ledger_id, ask_at);

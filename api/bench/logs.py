@@ -25,11 +25,12 @@ SCENARIOS = (
     "request_confirmed_and_ended",
     "rescheduled_and_cancelled",
     "attendee_no_show",
-    "paid",
+    "paid_while_pending",
     "recorded",
     "paid_and_confirmed",
-    "location_updated",
+    "no_show_unmarked",
     "seat_given_back",
+    "class_cancelled",
     "guests_absent_from_call",
 )
 BOOKINGS_IN_PATTERN = 5_000
