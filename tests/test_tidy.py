@@ -42,6 +42,7 @@ PURE = (
     "ledger/facts.py",
     "ledger/filing.py",
     "ledger/folding.py",
+    "ledger/kept_facts.py",
     "ledger/links.py",
     "ledger/merkle.py",
     "ledger/notes.py",
