@@ -22,6 +22,9 @@ COMPRESSED_BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """Longer bodies are stored as long as they are."""
 LEVEL: Final = 3
 """Of zstd. Measured: level 5 takes twice the time and saves another 30 bytes of 260."""
+TABLE_LOG: Final = 13
+"""So few entries, as a power of two, have the tables by which the dictionary is searched, that they stay in the
+processor's cache while Postgres works on the batch before. Measured: it saves a third of the time, for 5 bytes of 260."""
 DICTIONARIES: Final = Path(__file__).parent / "dictionaries"
 
 
@@ -54,7 +57,11 @@ def _dictionary() -> zstandard.ZstdCompressionDict:
     dictionary = zstandard.ZstdCompressionDict(
         (DICTIONARIES / "1.zstd").read_bytes(), dict_type=zstandard.DICT_TYPE_FULLDICT
     )
-    dictionary.precompute_compress(level=LEVEL)
+    dictionary.precompute_compress(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(
+            LEVEL, hash_log=TABLE_LOG, chain_log=TABLE_LOG
+        )
+    )
     return dictionary
 
 
