@@ -24,6 +24,8 @@ from ledger.vocabulary import LedgerId, StreamId
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 16
 NONCE_BYTES: Final = 12
+MINT_BYTES: Final = KEY_BYTES + NONCE_BYTES
+"""Of randomness, for a key and to wrap it."""
 SEALED_FROM: Final = KEY_ID_BYTES + NONCE_BYTES
 """Where in a sealed state the ciphertext begins."""
 SEALED_BYTES_MIN: Final = SEALED_FROM + 16
@@ -71,8 +73,9 @@ class RootKey:
         self.id = hashlib.sha256(secret).hexdigest()[:ROOT_KEY_ID_DIGITS]
         self._cipher = AESGCM(secret)
 
-    def wrap(self, ledger_id: LedgerId, key_id: bytes, key: bytes) -> bytes:
-        nonce = os.urandom(NONCE_BYTES)
+    def wrap(self, ledger_id: LedgerId, key_id: bytes, key: bytes, *, nonce: bytes | None = None) -> bytes:
+        """`nonce` is random and was never used before; without one it is made here."""
+        nonce = nonce or os.urandom(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, key, ledger_id.to_bytes(4) + key_id)
 
     def unwrap(self, ledger_id: LedgerId, key_id: bytes, wrapped: bytes) -> bytes:
@@ -207,10 +210,10 @@ class Keyring:
             keys.writing.clear()
 
 
-def mint(root: RootKey, ledger_id: LedgerId, key_id: bytes) -> BodyKey:
-    """A fresh key."""
-    key = os.urandom(KEY_BYTES)
-    return BodyKey(id=key_id, key=key, kept=key_id + root.wrap(ledger_id, key_id, key))
+def mint(root: RootKey, ledger_id: LedgerId, key_id: bytes, random: bytes) -> BodyKey:
+    """The key that these random bytes are, `MINT_BYTES` that were never used before."""
+    key = random[:KEY_BYTES]
+    return BodyKey(id=key_id, key=key, kept=key_id + root.wrap(ledger_id, key_id, key, nonce=random[KEY_BYTES:]))
 
 
 def new_key_ids(count: int) -> Iterator[bytes]:

@@ -31,6 +31,7 @@ from ledger.errors import BodyUnreadable, SealingKeyMissing
 from ledger.keyring import (
     KEY_BYTES,
     KEY_ID_BYTES,
+    MINT_BYTES,
     NONCE_BYTES,
     SEALED_BYTES_MIN,
     SEALED_FROM,
@@ -60,6 +61,8 @@ Seal = Literal["stream", "fresh", "discarded", "none"]
 at once, so that nobody will ever open it; nothing, for what others than we must be able to read with SQL alone."""
 
 KEYS_CONNECTIONS_MAX: Final = 4
+EVENT_RANDOM_BYTES: Final = NONCE_BYTES + MINT_BYTES
+"""Of randomness, for an event: to seal its body, and for the key that it may need."""
 RAW, SEALED_ALONE, SEALED_COMPRESSED = int(Encoding.RAW), int(Encoding.SEALED), int(Encoding.SEALED_ZSTD_1)
 UNATTRIBUTED_PREFIX: Final = "unattributed-"
 """Streams of deliveries that have nothing to do with one another."""
@@ -108,12 +111,11 @@ def seal_batch(keyring: Keyring, ledger_id: LedgerId, events: Sequence["NewEvent
     keys, root = keyring.of(ledger_id), keyring.wrapping
     place = ledger_id.to_bytes(4)
     fresh_ids = new_key_ids(len(events))
-    nonces = os.urandom(NONCE_BYTES * len(events))
+    random = os.urandom(EVENT_RANDOM_BYTES * len(events))  # asked for once: the kernel takes its time
     states: list[bytes] = []
     encodings: list[int] = []
     used: dict[bytes, bytes] = {}
-    at = 0
-    for event in events:
+    for at, event in zip(range(0, len(random), EVENT_RANDOM_BYTES), events, strict=True):
         body, seal = event.body, event.seal
         if seal == "none":
             states.append(body)
@@ -121,10 +123,10 @@ def seal_batch(keyring: Keyring, ledger_id: LedgerId, events: Sequence["NewEvent
             continue
         key = keys.writing.get(event.stream_id) if seal == "stream" else None
         if key is None:
-            key = _mint(keys, root, ledger_id, event, next(fresh_ids))
+            fresh = random[at + NONCE_BYTES : at + EVENT_RANDOM_BYTES]
+            key = _mint(keys, root, ledger_id, event, key_id=next(fresh_ids), random=fresh)
         used[key.id] = key.kept
-        nonce = nonces[at : at + NONCE_BYTES]
-        at += NONCE_BYTES
+        nonce = random[at : at + NONCE_BYTES]
         compressed = compress(body)
         bound_to = place + event.event_id.bytes
         if compressed is None:
@@ -136,10 +138,12 @@ def seal_batch(keyring: Keyring, ledger_id: LedgerId, events: Sequence["NewEvent
     return SealedBatch(states=states, encodings=encodings, keys=list(used.values()))
 
 
-def _mint(keys: LedgerKeys, root: RootKey | None, ledger_id: LedgerId, event: "NewEvent", key_id: bytes) -> BodyKey:
+def _mint(
+    keys: LedgerKeys, root: RootKey | None, ledger_id: LedgerId, event: "NewEvent", *, key_id: bytes, random: bytes
+) -> BodyKey:
     if root is None:
         raise ValueError("a batch is sealed with a keyring that was not made ready")
-    key = mint(root, ledger_id, key_id)
+    key = mint(root, ledger_id, key_id, random)
     if event.seal == "discarded":
         return msgspec.structs.replace(key, kept=key.id)
     keys.opened.put(key.id, key.key)
