@@ -88,14 +88,14 @@ class RootKey:
 
 
 class BodyKey(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A booking's key, opened. `kept`: its id, and after it what lies wrapped in the database.
+    """A booking's key, opened, and as it lies in the database: None for one that is thrown away at once.
 
     The key and not its cipher is what is remembered: a cipher takes 2.5 KB, and less than a microsecond to make.
     """
 
     id: bytes
     key: bytes
-    kept: bytes
+    wrapped: bytes | None
 
     def seal(self, nonce: bytes, body: bytes, bound_to: bytes) -> bytes:
         return AESGCM(self.key).encrypt(nonce, body, bound_to)
@@ -213,7 +213,7 @@ class Keyring:
 def mint(root: RootKey, ledger_id: LedgerId, key_id: bytes, random: bytes) -> BodyKey:
     """The key that these random bytes are, `MINT_BYTES` that were never used before."""
     key = random[:KEY_BYTES]
-    return BodyKey(id=key_id, key=key, kept=key_id + root.wrap(ledger_id, key_id, key, nonce=random[KEY_BYTES:]))
+    return BodyKey(id=key_id, key=key, wrapped=root.wrap(ledger_id, key_id, key, nonce=random[KEY_BYTES:]))
 
 
 def new_key_ids(count: int) -> Iterator[bytes]:

@@ -142,12 +142,10 @@ async def _move(connection: Connection, keyring: Keyring, tell: Tell) -> int:
     while rows := await connection.fetch(SQL["read_any_keys"], BATCH_KEYS):
         for ledger_id in {row["ledger_id"] for row in rows}:
             batch = [row for row in rows if row["ledger_id"] == ledger_id]
-            kept = [
-                row["key_id"].bytes + (_wrapped_anew(here, keyring.wrapping, row) if row["wrapped"] else b"")
-                for row in batch
-            ]
-            await keyring.apart.fetchval(SQL["keep_keys"], ledger_id, kept, keyring.wrapping.id)
-            await _forget(connection, ledger_id, [row["key_id"] for row in batch])
+            key_ids = [row["key_id"] for row in batch]
+            wrapped = [_wrapped_anew(here, keyring.wrapping, row) if row["wrapped"] else None for row in batch]
+            await keyring.apart.fetchval(SQL["keep_keys"], ledger_id, key_ids, wrapped, keyring.wrapping.id)
+            await _forget(connection, ledger_id, key_ids)
         done += len(rows)
         tell(min(done, total), total)
     return done

@@ -24,6 +24,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from asyncpg.pgproto import pgproto
 from cryptography.exceptions import InvalidTag
 
 from ledger.codec import SEALED, Encoding, compress, decompress
@@ -88,11 +89,15 @@ async def opened_keyring(sealing: Sealing) -> AsyncIterator[Keyring]:
 
 
 class SealedBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a batch goes into the log: for each event its state and encoding, and every key that they are under."""
+    """What of a batch goes into the log: for each event its state and encoding, and every key that they are under.
+
+    The keys by their ids, and as they are wrapped, None for what was thrown away at once.
+    """
 
     states: list[bytes]
     encodings: list[int]
-    keys: list[bytes]
+    key_ids: list[UUID]
+    wrapped_keys: list[bytes | None]
 
 
 def keyring_of(connection: Connection) -> Keyring:
@@ -114,7 +119,7 @@ def seal_batch(keyring: Keyring, ledger_id: LedgerId, events: Sequence["NewEvent
     random = os.urandom(EVENT_RANDOM_BYTES * len(events))  # asked for once: the kernel takes its time
     states: list[bytes] = []
     encodings: list[int] = []
-    used: dict[bytes, bytes] = {}
+    used: dict[bytes, bytes | None] = {}
     for at, event in zip(range(0, len(random), EVENT_RANDOM_BYTES), events, strict=True):
         body, seal = event.body, event.seal
         if seal == "none":
@@ -125,7 +130,7 @@ def seal_batch(keyring: Keyring, ledger_id: LedgerId, events: Sequence["NewEvent
         if key is None:
             fresh = random[at + NONCE_BYTES : at + EVENT_RANDOM_BYTES]
             key = _mint(keys, root, ledger_id, event, key_id=next(fresh_ids), random=fresh)
-        used[key.id] = key.kept
+        used[key.id] = key.wrapped
         nonce = random[at : at + NONCE_BYTES]
         compressed = compress(body)
         bound_to = place + event.event_id.bytes
@@ -135,7 +140,7 @@ def seal_batch(keyring: Keyring, ledger_id: LedgerId, events: Sequence["NewEvent
         else:
             states.append(key.id + nonce + key.seal(nonce, compressed, bound_to))
             encodings.append(SEALED_COMPRESSED)
-    return SealedBatch(states=states, encodings=encodings, keys=list(used.values()))
+    return SealedBatch(states=states, encodings=encodings, key_ids=_uuids(used), wrapped_keys=list(used.values()))
 
 
 def _mint(
@@ -145,7 +150,7 @@ def _mint(
         raise ValueError("a batch is sealed with a keyring that was not made ready")
     key = mint(root, ledger_id, key_id, random)
     if event.seal == "discarded":
-        return msgspec.structs.replace(key, kept=key.id)
+        return msgspec.structs.replace(key, wrapped=None)
     keys.opened.put(key.id, key.key)
     if not event.stream_id.startswith(UNATTRIBUTED_PREFIX):
         keys.writing.put(event.stream_id, key)
@@ -230,11 +235,14 @@ def keys_folder() -> Path:
     return migrations_folder() / "keys"
 
 
-async def keep_apart(keyring: Keyring, ledger_id: LedgerId, keys: Sequence[bytes]) -> bool:
+async def keep_apart(keyring: Keyring, ledger_id: LedgerId, sealed: SealedBatch) -> bool:
     """The batch's keys are committed in the database in which keys live; False where the root key is retired."""
     if keyring.apart is None or keyring.wrapping is None:
         raise ValueError("these keys do not live apart")
-    return bool(await keyring.apart.fetchval(SQL["keep_keys"], ledger_id, keys, keyring.wrapping.id))
+    kept = await keyring.apart.fetchval(
+        SQL["keep_keys"], ledger_id, sealed.key_ids, sealed.wrapped_keys, keyring.wrapping.id
+    )
+    return bool(kept)
 
 
 async def open_keys(
@@ -331,4 +339,4 @@ def sealed_key_ids(states: Iterable[tuple[int, bytes]]) -> set[bytes]:
 
 
 def _uuids(key_ids: Iterable[bytes]) -> list[UUID]:
-    return [UUID(bytes=key_id) for key_id in key_ids]
+    return [pgproto.UUID(key_id) for key_id in key_ids]

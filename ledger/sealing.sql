@@ -31,18 +31,16 @@ WHERE ledger_id = $1 AND key_id = ANY($2::uuid[]);
 
 -- name: keep_keys
 -- For keys that live apart: kept before the batch that uses them. 0 where the root key is retired or unknown.
--- $1 ledger_id, $2 keys as ledger.append_events takes them, $3 the root key that wraps them
+-- $1 ledger_id, $2 key_ids, $3 the keys, wrapped (null: destroyed), $4 the root key that wraps them
 WITH live AS (
     SELECT root_key
     FROM ledger.root_keys
-    WHERE root_key = $3 AND retired_at IS NULL
+    WHERE root_key = $4 AND retired_at IS NULL
     FOR SHARE
 ), kept AS (
     INSERT INTO ledger.body_keys (ledger_id, key_id, wrapped, root_key)
-    SELECT
-        $1, encode(substring(used.body_key FROM 1 FOR 16), 'hex')::uuid, nullif(substring(used.body_key FROM 17), ''),
-        CASE WHEN octet_length(used.body_key) > 16 THEN live.root_key END
-    FROM unnest($2::bytea[]) AS used (body_key)
+    SELECT $1, used.key_id, used.wrapped, CASE WHEN used.wrapped IS NOT NULL THEN live.root_key END
+    FROM unnest($2::uuid[], $3::bytea[]) AS used (key_id, wrapped)
     CROSS JOIN live
     ON CONFLICT ON CONSTRAINT body_keys_pkey DO NOTHING
 )

@@ -197,7 +197,7 @@ async def append(
         erasures = keys.erasures
         given = events if admit is None else await admit(connection, ledger_id, events)
         sealed = seal_batch(keyring, ledger_id, given)
-        if keyring.apart is not None and sealed.keys and not await keep_apart(keyring, ledger_id, sealed.keys):
+        if keyring.apart is not None and sealed.key_ids and not await keep_apart(keyring, ledger_id, sealed):
             await _use_other_root_key(connection, keyring)
             continue
         rows = await _append_sealed(connection, ledger_id, given, sealed, erasures=erasures)
@@ -216,7 +216,8 @@ async def _append_sealed(
 ) -> list[asyncpg.Record]:
     keyring = keyring_of(connection)
     expected = [event.expected_version for event in events]
-    wrapping = keyring.wrapping if keyring.apart is None and sealed.keys else None
+    told = [event.told for event in events]
+    wrapping = keyring.wrapping if keyring.apart is None and sealed.key_ids else None
     try:
         rows: list[asyncpg.Record] = await connection.fetch(
             SQL["append_events"],
@@ -230,10 +231,11 @@ async def _append_sealed(
             [event.source for event in events],
             [event.metadata for event in events],
             expected if any(version is not None for version in expected) else None,
-            sealed.keys if wrapping else None,
+            sealed.key_ids if wrapping else None,
+            sealed.wrapped_keys if wrapping else None,
             wrapping.id if wrapping else None,
             erasures,
-            [event.told for event in events],
+            told if any(one is not None for one in told) else None,
             DECODER_VERSION,
         )
     except asyncpg.PostgresError as error:

@@ -2,11 +2,12 @@
 
 -- name: append_events
 -- $1 ledger_id, $2 event_ids, $3 stream_ids, $4 topics, $5 states, $6 encodings, $7 occurred_at, $8 sources,
--- $9 metadata, $10 expected versions (null: no expectations at all, a null element: any), $11 the keys that the states are
--- sealed under, $12 the root key that wraps them (both null: not kept here), $13 how often keys are known to have been
--- destroyed, $14 what the events say where it is known (null elements: it is not), $15 the version of the decoder
+-- $9 metadata, $10 expected versions (null: no expectations at all, a null element: any), $11 the ids of the keys that the
+-- states are sealed under, $12 those keys, wrapped, $13 the root key that wraps them (all three null: not kept here),
+-- $14 how often keys are known to have been destroyed, $15 what the events say (null elements, or null: not known), $16 the
+-- version of the decoder that found it
 SELECT ordinal, event_position, event_stream_version, duplicate
-FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: read_ledgers
 SELECT ledger_id, name, event_id_key

@@ -84,11 +84,12 @@ CREATE TRIGGER events_append_only
 
 ALTER TABLE ledger.events ENABLE ALWAYS TRIGGER events_append_only;
 
--- A text in the header of an event's digest: its length, then its bytes (`ledger/chain.py` says how the chain is made,
--- and computes the same in Python; tests hold the two together).
-CREATE FUNCTION ledger.sized(value text) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN int4send(octet_length(convert_to(value, 'UTF8'))) || convert_to(value, 'UTF8');
+-- Texts as they lie in the header of an event's digest: of each its length, then its bytes (`ledger/chain.py` says how
+-- the chain is made, and computes the same in Python; tests hold the two together). In the client's encoding, since a
+-- function that PostgreSQL sends arrays with is the quickest: whoever calls this sees to it that that is UTF8.
+CREATE FUNCTION ledger.sized(VARIADIC texts text[]) RETURNS bytea
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN substring(array_send(texts) FROM 21);
 
 -- Appends what is new of a batch and tells for every event where it stands.
 --
@@ -111,6 +112,7 @@ CREATE FUNCTION ledger.append_events(
     expected_versions int[]
 ) RETURNS TABLE (ordinal int, event_position bigint, event_stream_version int, duplicate boolean)
 LANGUAGE plpgsql
+SET client_encoding = 'UTF8'
 SET plan_cache_mode = 'force_generic_plan'
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -198,8 +200,8 @@ BEGIN
                 '\x01'::bytea || int4send(into_ledger) || int8send(head.position + new.place)
                     || int4send(new.version) || int2send(new.encoding)
                     || timestamptz_send(new.occurred_at) || timestamptz_send(moment)
-                    || uuid_send(event_ids[new.at]) || ledger.sized(new.stream_id) || ledger.sized(new.topic)
-                    || ledger.sized(new.source) || ledger.sized(new.metadata) || sha256(new.state)
+                    || uuid_send(event_ids[new.at]) || ledger.sized(new.stream_id, new.topic, new.source, new.metadata)
+                    || sha256(new.state)
             FROM unnest(fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
                 WITH ORDINALITY
                 AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, place)

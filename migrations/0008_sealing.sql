@@ -105,10 +105,10 @@ COMMENT ON FUNCTION ledger.destroy_keys IS 'Bodies sealed under these keys canno
 
 -- ledger.append_events of migration 0001, which now keeps the batch's keys as well.
 --
--- `body_keys` are those that the states are sealed under, each the 16 bytes of its id and then the wrapped key, or
--- nothing where it was thrown away at once; null where keys live in a database of their own. They are kept whether or
--- not they are new, so that no event is ever without its key. Only what an appended event uses is kept: a repeat, of
--- which nothing is appended, leaves no key behind.
+-- `key_ids` and `wrapped_keys` are those that the states are sealed under, wrapped by `wrapped_by`, or null where a key
+-- was thrown away at once; both null where keys live in a database of their own. They are kept whether or not they are
+-- new, so that no event is ever without its key. Only what an appended event uses is kept: a repeat, of which nothing is
+-- appended, leaves no key behind.
 --
 -- `told` is what each event says, where whoever files it knows, without its place (`ledger/kept_facts.py`): it is kept
 -- where the live facts were made by the same version of the decoder, `told_by`.
@@ -116,6 +116,8 @@ COMMENT ON FUNCTION ledger.destroy_keys IS 'Bodies sealed under these keys canno
 -- Where keys were destroyed since the caller last looked, nothing is appended, and the one row of the answer has the
 -- ordinal 0 and the count as its position: seal again, and call again, in the same transaction if need be. So too with
 -- the ordinal -1 where the root key is retired or unknown, so that nothing is ever sealed that could not be opened.
+--
+-- Every statement costs, so there are few, and what only a batch with repeats needs is done for such a batch alone.
 DROP FUNCTION ledger.append_events(
     int, uuid[], text[], text[], bytea[], smallint[], timestamptz[], text[], text[], int[]
 );
@@ -131,7 +133,8 @@ CREATE FUNCTION ledger.append_events(
     sources text[],
     metadatas text[],
     expected_versions int[],
-    body_keys bytea[],
+    key_ids uuid[],
+    wrapped_keys bytea[],
     wrapped_by text,
     known_erasures bigint,
     told bytea[],
@@ -139,6 +142,7 @@ CREATE FUNCTION ledger.append_events(
 ) RETURNS TABLE (ordinal int, event_position bigint, event_stream_version int, duplicate boolean)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET client_encoding = 'UTF8'
 SET plan_cache_mode = 'force_generic_plan'
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -148,14 +152,16 @@ SET enable_bitmapscan = off
 AS $$
 DECLARE
     head record;
-    moment timestamptz;
+    seen record;
     wrong record;
+    moment timestamptz;
+    given_ids uuid[] := event_ids;
     fresh int[];
     versions int[];
     links bytea[];
+    link bytea;
     running bytea;
     digests bytea[] := '{}';
-    link bytea;
     micros bigint;
 BEGIN
     SELECT ledgers.position, ledgers.digest, ledgers.recorded_at, ledgers.erasures INTO STRICT head
@@ -164,102 +170,117 @@ BEGIN
         RETURN QUERY SELECT 0, head.erasures, 0, false;
         RETURN;
     END IF;
-    IF wrapped_by IS NOT NULL AND NOT EXISTS (
-        SELECT FROM ledger.root_keys AS live WHERE live.root_key = wrapped_by AND live.retired_at IS NULL
-    ) THEN
+
+    -- In a statement of its own: what the one above sees, it may have seen before it had the lock.
+    SELECT
+        EXISTS (
+            SELECT FROM ledger.root_keys AS live WHERE live.root_key = wrapped_by AND live.retired_at IS NULL
+        ) AS has_root_key,
+        EXISTS (
+            SELECT FROM ledger.events AS known
+            WHERE known.ledger_id = into_ledger AND known.event_id = ANY (event_ids)
+        ) OR cardinality(event_ids) > (
+            SELECT count(DISTINCT given.event_id) FROM unnest(event_ids) AS given (event_id)
+        ) AS has_repeats,
+        told IS NOT NULL AND EXISTS (
+            SELECT FROM projections.generations AS kept
+            WHERE kept.projection = 'facts' AND kept.state = 'live' AND kept.version = told_by
+        ) AS keeps_facts
+    INTO seen;
+    IF wrapped_by IS NOT NULL AND NOT seen.has_root_key THEN
         RETURN QUERY SELECT -1, 0::bigint, 0, false;
         RETURN;
     END IF;
     moment := greatest(clock_timestamp(), head.recorded_at);
 
-    -- What is new, by its place in the batch: ids that are in the log, or came earlier in the batch, are left out.
-    fresh := ARRAY(
-        SELECT min(given.at)::int
-        FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
-        WHERE NOT EXISTS (
-            SELECT FROM ledger.events AS known
-            WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
-        )
-        GROUP BY given.event_id
-        ORDER BY min(given.at)
-    );
-
-    -- The version each new event gets, aligned with `fresh`.
-    versions := ARRAY(
+    IF seen.has_repeats THEN
+        -- What is new, by its place in the batch: ids that are in the log, or came earlier in the batch, are left out.
+        fresh := ARRAY(
+            SELECT min(given.at)::int
+            FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+            WHERE NOT EXISTS (
+                SELECT FROM ledger.events AS known
+                WHERE known.ledger_id = into_ledger AND known.event_id = given.event_id
+            )
+            GROUP BY given.event_id
+        );
         SELECT
-            coalesce(
-                (
-                    SELECT e.stream_version FROM ledger.events AS e
-                    WHERE e.ledger_id = into_ledger AND e.stream_id = placed.stream_id
-                    ORDER BY e.stream_version DESC
-                    LIMIT 1
-                ),
-                0
-            ) + placed.step::int
-        FROM (
-            SELECT
-                stream_ids[new.at] AS stream_id,
-                new.place,
-                row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.place) AS step
-            FROM unnest(fresh) WITH ORDINALITY AS new (at, place)
-        ) AS placed
-        ORDER BY placed.place
-    );
-
-    IF expected_versions IS NOT NULL THEN
-        SELECT stream_ids[new.at] AS stream_id, expected_versions[new.at] AS expected, new.version - 1 AS actual
-        INTO wrong
-        FROM unnest(fresh, versions) WITH ORDINALITY AS new (at, version, place)
-        WHERE expected_versions[new.at] <> new.version - 1
-        ORDER BY new.place
-        LIMIT 1;
-        IF FOUND THEN
-            RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
-                USING ERRCODE = 'BL001', DETAIL = concat_ws(' ', wrong.expected, wrong.actual, wrong.stream_id);
-        END IF;
+            array_agg(given.event_id ORDER BY given.at), array_agg(given.stream_id ORDER BY given.at),
+            array_agg(given.topic ORDER BY given.at), array_agg(given.state ORDER BY given.at),
+            array_agg(given.encoding ORDER BY given.at), array_agg(given.occurred_at ORDER BY given.at),
+            array_agg(given.source ORDER BY given.at), array_agg(given.metadata ORDER BY given.at),
+            array_agg(given.expected_version ORDER BY given.at), array_agg(given.told ORDER BY given.at)
+        INTO event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, expected_versions, told
+        FROM unnest(
+            event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, expected_versions, told
+        ) WITH ORDINALITY
+            AS given (
+                event_id, stream_id, topic, state, encoding, occurred_at, source, metadata, expected_version, told, at
+            )
+        WHERE given.at = ANY (fresh);
+        SELECT array_agg(given.key_id), array_agg(given.wrapped_key)
+        INTO key_ids, wrapped_keys
+        FROM unnest(key_ids, wrapped_keys) AS given (key_id, wrapped_key)
+        WHERE uuid_send(given.key_id) IN (
+            SELECT substring(used.state FROM 1 FOR 16) FROM unnest(states) AS used (state)
+        );
     END IF;
 
-    IF cardinality(fresh) > 0 THEN
-        IF cardinality(fresh) < cardinality(event_ids) THEN
+    IF cardinality(event_ids) > 0 THEN
+        -- The version each event gets, and its link in the chain.
+        SELECT
+            array_agg(new.version ORDER BY new.place),
+            array_agg(
+                '\x01'::bytea || int4send(into_ledger) || int8send(head.position + new.place)
+                    || int4send(new.version) || int2send(new.encoding)
+                    || timestamptz_send(new.occurred_at) || timestamptz_send(moment) || uuid_send(new.event_id)
+                    || ledger.sized(new.stream_id, new.topic, new.source, new.metadata) || sha256(new.state)
+                ORDER BY new.place
+            )
+        INTO versions, links
+        FROM (
             SELECT
-                array_agg(given.stream_id ORDER BY given.at), array_agg(given.topic ORDER BY given.at),
-                array_agg(given.state ORDER BY given.at), array_agg(given.encoding ORDER BY given.at),
-                array_agg(given.occurred_at ORDER BY given.at), array_agg(given.source ORDER BY given.at),
-                array_agg(given.metadata ORDER BY given.at), array_agg(given.told ORDER BY given.at)
-            INTO stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, told
-            FROM unnest(stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, told)
-                WITH ORDINALITY AS given (stream_id, topic, state, encoding, occurred_at, source, metadata, told, at)
-            WHERE given.at = ANY(fresh);
-            body_keys := ARRAY(
-                SELECT given.body_key
-                FROM unnest(body_keys) AS given (body_key)
-                WHERE substring(given.body_key FROM 1 FOR 16) IN (
-                    SELECT substring(used.state FROM 1 FOR 16) FROM unnest(states) AS used (state)
-                )
+                given.event_id, given.stream_id, given.topic, given.state, given.encoding, given.occurred_at,
+                given.source, given.metadata, given.place,
+                coalesce(
+                    (
+                        SELECT e.stream_version FROM ledger.events AS e
+                        WHERE e.ledger_id = into_ledger AND e.stream_id = given.stream_id
+                        ORDER BY e.stream_version DESC
+                        LIMIT 1
+                    ),
+                    0
+                ) + (row_number() OVER (PARTITION BY given.stream_id ORDER BY given.place))::int AS version
+            FROM unnest(event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
+                WITH ORDINALITY
+                AS given (event_id, stream_id, topic, state, encoding, occurred_at, source, metadata, place)
+        ) AS new;
+
+        IF expected_versions IS NOT NULL THEN
+            SELECT new.stream_id, new.expected, new.version - 1 AS actual
+            INTO wrong
+            FROM unnest(stream_ids, expected_versions, versions) WITH ORDINALITY
+                AS new (stream_id, expected, version, place)
+            WHERE new.expected <> new.version - 1
+            ORDER BY new.place
+            LIMIT 1;
+            IF FOUND THEN
+                RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
+                    USING ERRCODE = 'BL001', DETAIL = concat_ws(' ', wrong.expected, wrong.actual, wrong.stream_id);
+            END IF;
+        END IF;
+
+        IF cardinality(key_ids) > 0 THEN
+            INSERT INTO ledger.body_keys (ledger_id, key_id, wrapped, root_key)
+            SELECT
+                into_ledger, used.key_id, used.wrapped_key, CASE WHEN used.wrapped_key IS NOT NULL THEN wrapped_by END
+            FROM unnest(key_ids, wrapped_keys) AS used (key_id, wrapped_key)
+            WHERE NOT EXISTS (
+                SELECT FROM ledger.body_keys AS known
+                WHERE known.ledger_id = into_ledger AND known.key_id = used.key_id
             );
         END IF;
 
-        IF cardinality(body_keys) > 0 THEN
-            INSERT INTO ledger.body_keys AS known (ledger_id, key_id, wrapped, root_key)
-            SELECT
-                into_ledger, encode(substring(used.body_key FROM 1 FOR 16), 'hex')::uuid,
-                nullif(substring(used.body_key FROM 17), ''),
-                CASE WHEN octet_length(used.body_key) > 16 THEN wrapped_by END
-            FROM unnest(body_keys) AS used (body_key)
-            ON CONFLICT ON CONSTRAINT body_keys_pkey DO NOTHING;
-        END IF;
-
-        links := ARRAY(
-            SELECT
-                '\x01'::bytea || int4send(into_ledger) || int8send(head.position + new.place)
-                    || int4send(new.version) || int2send(new.encoding)
-                    || timestamptz_send(new.occurred_at) || timestamptz_send(moment)
-                    || uuid_send(event_ids[new.at]) || ledger.sized(new.stream_id) || ledger.sized(new.topic)
-                    || ledger.sized(new.source) || ledger.sized(new.metadata) || sha256(new.state)
-            FROM unnest(fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
-                WITH ORDINALITY
-                AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, place)
-        );
         running := head.digest;
         FOREACH link IN ARRAY links LOOP
             running := sha256(running || link);
@@ -271,17 +292,16 @@ BEGIN
             occurred_at, recorded_at, source, metadata, digest
         )
         SELECT
-            into_ledger, head.position + new.place, new.stream_id, new.version, event_ids[new.at], new.topic,
+            into_ledger, head.position + new.place, new.stream_id, new.version, new.event_id, new.topic,
             new.state, new.encoding, new.occurred_at, moment, new.source, new.metadata, new.digest
         FROM unnest(
-            fresh, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, digests
+            event_ids, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, digests
         ) WITH ORDINALITY
-            AS new (at, version, stream_id, topic, state, encoding, occurred_at, source, metadata, digest, place);
+            AS new (
+                event_id, version, stream_id, topic, state, encoding, occurred_at, source, metadata, digest, place
+            );
 
-        IF EXISTS (
-            SELECT FROM projections.generations AS kept
-            WHERE kept.projection = 'facts' AND kept.state = 'live' AND kept.version = told_by
-        ) THEN
+        IF seen.keeps_facts THEN
             micros := extract(epoch FROM moment) * 1000000;
             INSERT INTO projections.facts (ledger_id, position, stream_id, stream_version, alone, told)
             SELECT
@@ -294,22 +314,22 @@ BEGIN
         END IF;
 
         UPDATE ledger.ledgers
-        SET position = head.position + cardinality(fresh), recorded_at = moment, digest = running
+        SET position = head.position + cardinality(event_ids), recorded_at = moment, digest = running
         WHERE ledgers.ledger_id = into_ledger;
         PERFORM pg_notify('ledger_events', into_ledger::text);
     END IF;
 
-    IF cardinality(fresh) = cardinality(event_ids) THEN
-        RETURN QUERY
-            SELECT new.at, head.position + new.place, new.version, false
-            FROM unnest(fresh, versions) WITH ORDINALITY AS new (at, version, place)
-            ORDER BY new.place;
-    ELSE
+    IF seen.has_repeats THEN
         RETURN QUERY
             SELECT given.at::int, e.position, e.stream_version, given.at <> ALL (fresh)
-            FROM unnest(event_ids) WITH ORDINALITY AS given (event_id, at)
+            FROM unnest(given_ids) WITH ORDINALITY AS given (event_id, at)
             JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
             ORDER BY given.at;
+    ELSE
+        RETURN QUERY
+            SELECT new.place::int, head.position + new.place, new.version, false
+            FROM unnest(versions) WITH ORDINALITY AS new (version, place)
+            ORDER BY new.place;
     END IF;
 END
 $$;

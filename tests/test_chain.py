@@ -101,6 +101,15 @@ async def test_the_database_chains_as_the_definition_says(connection: asyncpg.Co
     assert (await verify(connection)).ok
 
 
+async def test_the_chain_does_not_depend_on_the_encoding_of_whoever_appends(connection: asyncpg.Connection) -> None:
+    await connection.execute("SET client_encoding = 'LATIN1'")
+    await append(connection, MAIN, [new_event("booking-né", metadata='{"place": "Zürich"}')])
+    await connection.execute("SET client_encoding = 'UTF8'")
+    [row] = await connection.fetch("SELECT * FROM ledger.events")
+    assert row["stream_id"] == "booking-né"
+    assert row["digest"] == recomputed(genesis(MAIN), row)
+
+
 async def test_every_ledger_has_a_chain_of_its_own(connection: asyncpg.Connection) -> None:
     other = await add_ledger(connection)
     event = new_event()
