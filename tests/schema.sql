@@ -207,11 +207,9 @@ DECLARE
     seen record;
     wrong record;
     moment timestamptz;
-    given_ids uuid[] := event_ids;
+    given_ids uuid[];
     fresh int[];
     versions int[];
-    links bytea[];
-    link bytea;
     running bytea;
     digests bytea[] := '{}';
     micros bigint;
@@ -246,6 +244,7 @@ BEGIN
     moment := greatest(clock_timestamp(), head.recorded_at);
 
     IF seen.has_repeats THEN
+        given_ids := event_ids;
         -- What is new, by its place in the batch: ids that are in the log, or came earlier in the batch, are left out.
         fresh := ARRAY(
             SELECT min(given.at)::int
@@ -257,19 +256,13 @@ BEGIN
             GROUP BY given.event_id
         );
         SELECT
-            array_agg(given.event_id ORDER BY given.at), array_agg(given.stream_id ORDER BY given.at),
-            array_agg(given.topic ORDER BY given.at), array_agg(given.state ORDER BY given.at),
-            array_agg(given.encoding ORDER BY given.at), array_agg(given.occurred_at ORDER BY given.at),
-            array_agg(given.source ORDER BY given.at), array_agg(given.metadata ORDER BY given.at),
-            array_agg(given.expected_version ORDER BY given.at), array_agg(given.told ORDER BY given.at)
+            array_agg(event_ids[new.at] ORDER BY new.at), array_agg(stream_ids[new.at] ORDER BY new.at),
+            array_agg(topics[new.at] ORDER BY new.at), array_agg(states[new.at] ORDER BY new.at),
+            array_agg(encodings[new.at] ORDER BY new.at), array_agg(occurred_ats[new.at] ORDER BY new.at),
+            array_agg(sources[new.at] ORDER BY new.at), array_agg(metadatas[new.at] ORDER BY new.at),
+            array_agg(expected_versions[new.at] ORDER BY new.at), array_agg(told[new.at] ORDER BY new.at)
         INTO event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, expected_versions, told
-        FROM unnest(
-            event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, expected_versions, told
-        ) WITH ORDINALITY
-            AS given (
-                event_id, stream_id, topic, state, encoding, occurred_at, source, metadata, expected_version, told, at
-            )
-        WHERE given.at = ANY (fresh);
+        FROM unnest(fresh) AS new (at);
         SELECT array_agg(given.key_id), array_agg(given.wrapped_key)
         INTO key_ids, wrapped_keys
         FROM unnest(key_ids, wrapped_keys) AS given (key_id, wrapped_key)
@@ -279,42 +272,29 @@ BEGIN
     END IF;
 
     IF cardinality(event_ids) > 0 THEN
-        -- The version each event gets, and its link in the chain.
-        SELECT
-            array_agg(new.version ORDER BY new.place),
-            array_agg(
-                '\x01'::bytea || int4send(into_ledger) || int8send(head.position + new.place)
-                    || int4send(new.version) || int2send(new.encoding)
-                    || timestamptz_send(new.occurred_at) || timestamptz_send(moment) || uuid_send(new.event_id)
-                    || ledger.sized(new.stream_id, new.topic, new.source, new.metadata) || sha256(new.state)
-                ORDER BY new.place
-            )
-        INTO versions, links
-        FROM (
+        -- The version each event gets.
+        versions := ARRAY(
             SELECT
-                given.event_id, given.stream_id, given.topic, given.state, given.encoding, given.occurred_at,
-                given.source, given.metadata, given.place,
                 coalesce(
                     (
                         SELECT e.stream_version FROM ledger.events AS e
-                        WHERE e.ledger_id = into_ledger AND e.stream_id = given.stream_id
+                        WHERE e.ledger_id = into_ledger AND e.stream_id = stream_ids[new.at]
                         ORDER BY e.stream_version DESC
                         LIMIT 1
                     ),
                     0
-                ) + (row_number() OVER (PARTITION BY given.stream_id ORDER BY given.place))::int AS version
-            FROM unnest(event_ids, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas)
-                WITH ORDINALITY
-                AS given (event_id, stream_id, topic, state, encoding, occurred_at, source, metadata, place)
-        ) AS new;
+                ) + (row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.at))::int
+            FROM generate_series(1, cardinality(event_ids)) AS new (at)
+            ORDER BY new.at
+        );
 
         IF expected_versions IS NOT NULL THEN
-            SELECT new.stream_id, new.expected, new.version - 1 AS actual
+            SELECT
+                stream_ids[new.at] AS stream_id, expected_versions[new.at] AS expected, versions[new.at] - 1 AS actual
             INTO wrong
-            FROM unnest(stream_ids, expected_versions, versions) WITH ORDINALITY
-                AS new (stream_id, expected, version, place)
-            WHERE new.expected <> new.version - 1
-            ORDER BY new.place
+            FROM generate_series(1, cardinality(event_ids)) AS new (at)
+            WHERE expected_versions[new.at] <> versions[new.at] - 1
+            ORDER BY new.at
             LIMIT 1;
             IF FOUND THEN
                 RAISE EXCEPTION 'expected version % of %, found %', wrong.expected, wrong.stream_id, wrong.actual
@@ -325,17 +305,24 @@ BEGIN
         IF cardinality(key_ids) > 0 THEN
             INSERT INTO ledger.body_keys (ledger_id, key_id, wrapped, root_key)
             SELECT
-                into_ledger, used.key_id, used.wrapped_key, CASE WHEN used.wrapped_key IS NOT NULL THEN wrapped_by END
-            FROM unnest(key_ids, wrapped_keys) AS used (key_id, wrapped_key)
+                into_ledger, key_ids[used.at], wrapped_keys[used.at],
+                CASE WHEN wrapped_keys[used.at] IS NOT NULL THEN wrapped_by END
+            FROM generate_series(1, cardinality(key_ids)) AS used (at)
             WHERE NOT EXISTS (
                 SELECT FROM ledger.body_keys AS known
-                WHERE known.ledger_id = into_ledger AND known.key_id = used.key_id
+                WHERE known.ledger_id = into_ledger AND known.key_id = key_ids[used.at]
             );
         END IF;
 
+        -- The chain goes on, as ledger/chain.py words it.
         running := head.digest;
-        FOREACH link IN ARRAY links LOOP
-            running := sha256(running || link);
+        FOR at IN 1..cardinality(event_ids) LOOP
+            running := sha256(
+                running || '\x01'::bytea || int4send(into_ledger) || int8send(head.position + at)
+                    || int4send(versions[at]) || int2send(encodings[at])
+                    || timestamptz_send(occurred_ats[at]) || timestamptz_send(moment) || uuid_send(event_ids[at])
+                    || ledger.sized(stream_ids[at], topics[at], sources[at], metadatas[at]) || sha256(states[at])
+            );
             digests := array_append(digests, running);
         END LOOP;
 
@@ -344,24 +331,20 @@ BEGIN
             occurred_at, recorded_at, source, metadata, digest
         )
         SELECT
-            into_ledger, head.position + new.place, new.stream_id, new.version, new.event_id, new.topic,
-            new.state, new.encoding, new.occurred_at, moment, new.source, new.metadata, new.digest
-        FROM unnest(
-            event_ids, versions, stream_ids, topics, states, encodings, occurred_ats, sources, metadatas, digests
-        ) WITH ORDINALITY
-            AS new (
-                event_id, version, stream_id, topic, state, encoding, occurred_at, source, metadata, digest, place
-            );
+            into_ledger, head.position + new.at, stream_ids[new.at], versions[new.at], event_ids[new.at],
+            topics[new.at], states[new.at], encodings[new.at], occurred_ats[new.at], moment, sources[new.at],
+            metadatas[new.at], digests[new.at]
+        FROM generate_series(1, cardinality(event_ids)) AS new (at);
 
         IF seen.keeps_facts THEN
             micros := extract(epoch FROM moment) * 1000000;
             INSERT INTO projections.facts (ledger_id, position, stream_id, stream_version, alone, told)
             SELECT
-                into_ledger, head.position + new.place, new.stream_id, new.version, true,
-                '\x9197cf'::bytea || int8send(head.position + new.place)
-                    || '\xd7ff'::bytea || int8send((micros % 1000000 * 1000) << 34 | (micros / 1000000)) || new.told
-            FROM unnest(versions, stream_ids, told) WITH ORDINALITY AS new (version, stream_id, told, place)
-            WHERE new.told IS NOT NULL
+                into_ledger, head.position + new.at, stream_ids[new.at], versions[new.at], true,
+                '\x9197cf'::bytea || int8send(head.position + new.at)
+                    || '\xd7ff'::bytea || int8send((micros % 1000000 * 1000) << 34 | (micros / 1000000)) || told[new.at]
+            FROM generate_series(1, cardinality(event_ids)) AS new (at)
+            WHERE told[new.at] IS NOT NULL
             ON CONFLICT DO NOTHING;
         END IF;
 
@@ -379,9 +362,9 @@ BEGIN
             ORDER BY given.at;
     ELSE
         RETURN QUERY
-            SELECT new.place::int, head.position + new.place, new.version, false
-            FROM unnest(versions) WITH ORDINALITY AS new (version, place)
-            ORDER BY new.place;
+            SELECT new.at, head.position + new.at, versions[new.at], false
+            FROM generate_series(1, cardinality(versions)) AS new (at)
+            ORDER BY new.at;
     END IF;
 END
 $$;
