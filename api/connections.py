@@ -35,7 +35,13 @@ log = structlog.get_logger()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection; what is the same for all of them stands in the class."""
+    """One connection; what is the same for all of them stands in the class.
+
+    Its own attributes have slots: with uvicorn's they would be more than CPython keeps without a hash table for each
+    connection, which made all of them slower to reach.
+    """
+
+    __slots__ = ("_chunk_bytes", "_deadline", "_idle_since", "_pending_bytes", "_stage", "_timed_stage")
 
     head_seconds_max: ClassVar[float] = 10.0
     body_seconds_max: ClassVar[float] = 10.0
@@ -53,6 +59,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._pending_bytes = 0
         self._chunk_bytes = 0
+        self._idle_since: float | None = None
+        """When the last answer went out, by the loop's clock; None: more has come in since."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
         super().connection_made(transport)
@@ -65,6 +73,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -85,8 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._stage, self._timed_stage = "head", None
-        self._pending_bytes = -self._chunk_bytes  # how much of this chunk belongs to requests before, nobody knows
+        self.begin_head()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -96,10 +105,42 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._stage = "whole"
 
+    def begin_head(self) -> None:
+        self._stage, self._timed_stage = "head", None
+        self._pending_bytes = -self._chunk_bytes  # how much of this chunk belongs to requests before, nobody knows
+
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        """As in uvicorn, but a timer that runs is left alone, since to stop and start one costs each request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._look_again_in(self.timeout_keep_alive)
         if self._stage == "whole" and not self.transport.is_closing():
             self.waiting[self] = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A connection that has been idle for long enough is closed; a busy one begins anew when it is idle."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        seconds_left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if seconds_left > 0:
+            self._look_again_in(seconds_left)
+        else:
+            self.transport.close()
+
+    def _look_again_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """What uvicorn does with whatever comes in."""
+        self._idle_since = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words
         self._refuse(http.HTTPStatus.BAD_REQUEST)

@@ -191,6 +191,46 @@ async def test_a_request_that_comes_in_one_piece_starts_no_timer_and_many_go_ove
         assert place.protocol.waiting == {}
 
 
+async def test_many_requests_on_one_connection_share_a_timer_that_closes_it_when_it_is_idle() -> None:
+    async with listening() as place:
+        reader, writer = await place.connect(WHOLE)
+        await reader.readuntil(b"hi")
+        (protocol,) = place.state.connections
+        assert isinstance(protocol, BoundedProtocol)
+        timer = protocol.timeout_keep_alive_task
+        assert timer is not None
+        for _ in range(50):
+            writer.write(WHOLE)
+            await reader.readuntil(b"hi")
+        assert protocol.timeout_keep_alive_task is timer
+        protocol.timeout_keep_alive_handler()  # as if the time had come that was set after the first
+        assert not protocol.transport.is_closing()
+        protocol.timeout_keep_alive = 0  # seconds
+        protocol.timeout_keep_alive_handler()
+        assert await answer_of(reader) == b""
+
+
+async def test_a_connection_that_waits_for_us_is_not_idle() -> None:
+    async with listening() as place:
+        reader, writer = await place.connect(WHOLE)
+        await reader.readuntil(b"hi")
+        (protocol,) = place.state.connections
+        assert isinstance(protocol, BoundedProtocol)
+        protocol.timeout_keep_alive = 0
+        place.app.may_read.clear()
+        writer.write(WHOLE)
+
+        async def is_asked() -> bool:
+            await asyncio.sleep(0)
+            return place.app.asked > 1
+
+        await until(is_asked)
+        protocol.timeout_keep_alive_handler()
+        assert not protocol.transport.is_closing()
+        place.app.may_read.set()
+        assert (await answer_of(reader)).endswith(b"hi")  # and then it is
+
+
 async def test_a_sender_whom_we_keep_from_sending_is_not_blamed() -> None:
     size = 1_000_000
     async with listening() as place:
