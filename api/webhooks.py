@@ -4,6 +4,7 @@ An ordinary delivery takes the short way (api/short_way.py). Every other comes t
 whoever only asks what is here.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from api.recording import Arrival, concluded, kept, refusal, refused, verified
 from api.short_way import Answer, Header, Later, ShortWay, Taken
 from api.webhook_paths import WEBHOOK_PATHS
 from ledger.errors import BodyTooLarge, BookingLedgerError, EncodingUnsupported
+from ledger.store import Placed
 
 BODY_BYTES_MAX = 1024 * 1024
 NO_STORE = (b"cache-control", b"no-store")
@@ -80,7 +82,10 @@ def short_way(app: Litestar) -> ShortWay:
     def take(ledger_name: str, headers: Iterable[Header], body: bytes) -> Taken:
         return _take(running(), ledger_name, headers, body)
 
-    return ShortWay(path=re.compile(f"(?:{paths})(?:/([a-z0-9-]+))?".encode()), take=take, fail=refusal)
+    def miss() -> None:
+        running().meter.count_abandoned()
+
+    return ShortWay(path=re.compile(f"(?:{paths})(?:/([a-z0-9-]+))?".encode()), take=take, fail=refusal, miss=miss)
 
 
 def _take(running: Running, ledger_name: str, headers: Iterable[Header], body: bytes) -> Taken:
@@ -95,7 +100,7 @@ def _take(running: Running, ledger_name: str, headers: Iterable[Header], body: b
     if placing is None:
         return kept(running, delivery, running.appender.append(ledger_id, events))
 
-    def conclude() -> Taken:
+    def conclude(placing: asyncio.Future[list[Placed]]) -> Taken:
         if placing.exception() is not None:
             return kept(running, delivery, placing)
         return concluded(running, delivery, placing.result()[0])

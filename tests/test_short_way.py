@@ -32,22 +32,27 @@ class Place:
         self.state = ServerState()
         self.state.default_headers = [(b"x-fixed", b"yes")]
         self.taken: list[tuple[str, bytes]] = []
-        self.ordinary = 0
-        self.gone = 0
+        self.scopes: list[Any] = []
+        """Of what went the ordinary way."""
+        self.missed = 0
         self.outcome: Callable[[], Taken] = lambda: Answer(body=b"short")
 
     def take(self, name: str, _headers: Iterable[Header], body: bytes) -> Taken:
         self.taken.append((name, body))
         return self.outcome()
 
-    async def app(self, _scope: Any, receive: Any, send: Any) -> None:
-        self.ordinary += 1
+    def miss(self) -> None:
+        self.missed += 1
+
+    @property
+    def ordinary(self) -> int:
+        return len(self.scopes)
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
         message = await receive()
         while message.get("more_body"):
             message = await receive()
-        if message["type"] == "http.disconnect":
-            self.gone += 1
-            return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})
         await send({"type": "http.response.body", "body": b"ordinary"})
 
@@ -78,6 +83,7 @@ async def listening() -> AsyncIterator[Place]:
         path=re.compile(rb"/hook(?:/([a-z]+))?"),
         take=place.take,
         fail=lambda error: Answer(status=500, body=type(error).__name__.encode()),
+        miss=place.miss,
     )
     protocol = type("Small", (DeliveryProtocol,), {"short_way": way, "waiting": {}})
     config = Config(place.app, interface="asgi3", log_config=None, lifespan="off", ws="none")
@@ -174,6 +180,46 @@ async def test_a_body_may_come_in_pieces(size: int) -> None:
         assert place.taken == [("", b"x" * size)]
 
 
+@pytest.mark.parametrize("size", [0, 1, 300])
+async def test_a_delivery_may_come_byte_by_byte(size: int) -> None:
+    sent = post(body=b"x" * size) + post("/other")
+    async with listening() as place:
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for at in range(len(sent)):
+                writer.write(sent[at : at + 1])
+                await asyncio.sleep(0)
+            assert [(await read_answer(reader))[1] for _ in range(2)] == [b"short", b"ordinary"]
+        writer.close()
+        assert place.taken == [("", b"x" * size)]
+
+
+async def test_on_the_ordinary_way_everything_is_told_as_it_was_sent() -> None:
+    """It is told of a head only when that is whole; of trailers when they come."""
+    head = "X-One: 1\r\nx-ONE: 2\r\nExpect: 100-Continue\r\ntransfer-encoding: chunked\r\n"
+    async with listening() as place:
+        sent = post("/%68ook?a=%62", b"1\r\nx\r\n0\r\nX-Last: 3\r\n\r\n", head=head, length=False)
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for at in range(len(sent)):
+                writer.write(sent[at : at + 1])
+                await asyncio.sleep(0)
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert (await read_answer(reader))[1] == b"ordinary"
+        writer.close()
+        [scope] = place.scopes
+        assert (scope["method"], scope["http_version"], scope["path"]) == ("POST", "1.1", "/hook")
+        assert (scope["raw_path"], scope["query_string"]) == (b"/%68ook", b"a=%62")
+        assert scope["headers"] == [
+            (b"host", b"x"),
+            (b"x-one", b"1"),
+            (b"x-one", b"2"),
+            (b"expect", b"100-Continue"),
+            (b"transfer-encoding", b"chunked"),
+            (b"x-last", b"3"),
+        ]
+
+
 # What comes of it
 
 
@@ -185,6 +231,76 @@ async def test_many_sent_ahead_are_answered_in_their_order_and_on_either_way() -
         assert place.taken == [("", b"%d" % number) for number in range(500)]
 
 
+async def test_what_was_sent_ahead_waits_for_its_turn_however_it_comes() -> None:
+    async with listening() as place:
+        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        outcomes: list[Taken] = [Later(until=first, then=lambda _: Answer(body=b"first")), Answer(body=b"second")]
+        place.outcome = lambda: outcomes.pop(0)
+        second, other = post(body=b"2"), post("/other")
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        for piece in (post(body=b"1") + second[:30], second[30:-1], second[-1:] + other):
+            writer.write(piece)
+            await writer.drain()
+
+        async def is_taken() -> bool:
+            await asyncio.sleep(0)
+            return bool(place.taken)
+
+        await until(is_taken)
+        assert (place.taken, place.ordinary) == ([("", b"1")], 0)
+        first.set_result(None)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = [(await read_answer(reader))[1] for _ in range(3)]
+        writer.close()
+        assert answers == [b"first", b"second", b"ordinary"]
+        assert place.taken == [("", b"1"), ("", b"2")]
+
+
+KEPT_ALIVE: dict[str, tuple[bytes, bool]] = {
+    "as a rule": (post(), True),
+    "when it is asked for": (post(head="connection: Keep-Alive\r\n"), True),
+    "not when it is not wanted": (post(head="connection: close\r\n"), False),
+    "not in HTTP/1.0": (post(start="POST {} HTTP/1.0"), False),
+    "not in HTTP/1.0 even when it is asked for": (
+        post(start="POST {} HTTP/1.0", head="connection: keep-alive\r\n"),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KEPT_ALIVE)
+async def test_a_connection_is_kept_alive(case: str) -> None:
+    """What follows on a connection that is closed is nobody's, whenever the answer is there."""
+    sent, is_kept = KEPT_ALIVE[case]
+    async with listening() as place:
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        writer.write(sent + post(body=b"next", head="connection: close\r\n"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = await reader.read()
+        writer.close()
+        assert answers.count(b"HTTP/1.1 200 OK") == len(place.taken) == (2 if is_kept else 1)
+        assert answers.count(b"connection: close\r\n") == 1
+
+
+async def test_a_server_that_ends_answers_what_is_under_way_and_closes() -> None:
+    async with listening() as place:
+        waited_for: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place.outcome = lambda: Later(until=waited_for, then=lambda _: Answer(body=b"the last"))
+        asking = asyncio.create_task(place.answers(post()))
+
+        async def is_taken() -> bool:
+            await asyncio.sleep(0)
+            return bool(place.taken)
+
+        await until(is_taken)
+        [protocol] = place.state.connections
+        protocol.shutdown()
+        waited_for.set_result(None)
+        [(head, body)] = await asking
+        assert b"\r\nconnection: close\r\n" in head
+        assert body == b"the last"
+
+
 async def test_an_answer_may_take_a_while_and_a_task() -> None:
     async with listening() as place:
         waited_for: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -193,8 +309,9 @@ async def test_an_answer_may_take_a_while_and_a_task() -> None:
             await asyncio.sleep(0)
             return Answer(status=202, body=b"late", headers=((b"retry-after", b"5"),))
 
-        def then() -> Coroutine[Any, Any, Answer]:
-            assert waited_for.exception() is not None
+        def then(done: asyncio.Future[None]) -> Coroutine[Any, Any, Answer]:
+            assert done is waited_for
+            assert done.exception() is not None
             return in_a_task()
 
         place.outcome = lambda: Later(until=waited_for, then=then)
@@ -215,7 +332,7 @@ async def test_an_answer_may_take_a_while_and_a_task() -> None:
 
 @pytest.mark.parametrize("where", ["at once", "later", "in a task"])
 async def test_an_error_that_nobody_expected_is_answered(where: str) -> None:
-    def fail() -> Taken:
+    def fail(*_: object) -> Taken:
         raise LookupError
 
     async def fail_in_a_task() -> Answer:
@@ -236,19 +353,21 @@ async def test_an_error_that_nobody_expected_is_answered(where: str) -> None:
         assert (await place.answers(post()))[0][1] == b"well again"
 
 
-async def test_of_a_sender_who_hangs_up_in_the_middle_the_ordinary_way_is_told() -> None:
+@pytest.mark.parametrize("before", [b"", post(body=b"whole")])
+async def test_a_sender_who_hangs_up_in_the_middle_of_a_delivery_is_missed(before: bytes) -> None:
     async with listening() as place:
         _, writer = await asyncio.open_connection("127.0.0.1", place.port)
-        writer.write(post(body=b"only half")[:-4])
+        writer.write(before + post(body=b"only half")[:-4])
         await writer.drain()
         writer.close()
 
-        async def is_told() -> bool:
+        async def is_missed() -> bool:
             await asyncio.sleep(0)
-            return place.gone == 1
+            return place.missed == 1
 
-        await until(is_told)
-        assert place.taken == []
+        await until(is_missed)
+        assert [body for _, body in place.taken] == ([b"whole"] if before else [])
+        assert place.ordinary == 0
 
 
 async def test_a_sender_who_hangs_up_before_the_answer_harms_nobody() -> None:
@@ -256,7 +375,7 @@ async def test_a_sender_who_hangs_up_before_the_answer_harms_nobody() -> None:
         waited_for: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         concluded: list[bool] = []
 
-        def then() -> Answer:
+        def then(_: asyncio.Future[None]) -> Answer:
             concluded.append(True)
             return Answer(body=b"to nobody")
 
