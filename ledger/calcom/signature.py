@@ -4,12 +4,14 @@ Cal.com signs the exact body with HMAC-SHA256 and sends lower-case hex in `X-Cal
 sends the words `no-secret-provided` in the same header (CALCOM.md section 2).
 """
 
+import binascii
 import hmac
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from ledger.errors import SecretMissing, SignatureRefused
 
@@ -18,7 +20,8 @@ SIGNATURE_HEADERS = frozenset({b"x-cal-signature-256", b"x-cal-signature", b"cal
 
 NO_SECRET_PROVIDED = b"no-secret-provided"
 SECRET_ID_BYTES = 4
-_SIGNATURE = re.compile(rb"(?:sha256=)?([0-9a-fA-F]{64})")
+SIGNATURE_DIGITS = 64
+_PREFIX = b"sha256="
 
 
 def sign(body: bytes, secret: bytes) -> str:
@@ -46,7 +49,7 @@ def verify(body: bytes, headers: Iterable[tuple[bytes, bytes]], secrets: Sequenc
     for index, secret in enumerate(secrets):
         made = _keyed(secret).copy()
         made.update(body)
-        if hmac.compare_digest(made.digest(), signature) and verified_by < 0:
+        if hmac.compare_digest(made.finalize(), signature) and verified_by < 0:
             verified_by = index
     if verified_by < 0:
         raise SignatureRefused("mismatch")
@@ -54,9 +57,9 @@ def verify(body: bytes, headers: Iterable[tuple[bytes, bytes]], secrets: Sequenc
 
 
 @lru_cache
-def _keyed(secret: bytes) -> hmac.HMAC:
-    """To be copied for each body: the key's own part of the work is done."""
-    return hmac.new(secret, digestmod="sha256")
+def _keyed(secret: bytes) -> HMAC:
+    """To be copied for each body: the key's own part of the work is done. The standard library's takes longer."""
+    return HMAC(secret, SHA256())
 
 
 @lru_cache
@@ -73,7 +76,10 @@ def _read(given: list[bytes]) -> bytes:
         raise SignatureRefused("repeated")
     if given[0] == NO_SECRET_PROVIDED:
         raise SignatureRefused("no_secret_provided")
-    match = _SIGNATURE.fullmatch(given[0])
-    if match is None:
+    digits = given[0].removeprefix(_PREFIX)
+    if len(digits) != SIGNATURE_DIGITS:
         raise SignatureRefused("malformed")
-    return bytes.fromhex(match[1].decode())
+    try:
+        return binascii.unhexlify(digits)
+    except binascii.Error:
+        raise SignatureRefused("malformed") from None
