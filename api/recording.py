@@ -29,7 +29,7 @@ from ledger.errors import (
     StoreUnavailable,
     TooManyTries,
 )
-from ledger.filing import Filing, Receipt, file_delivery
+from ledger.filing import Filing, Receipt, file_new_delivery
 from ledger.store import Ledger, Placed, fresh_event_id
 from ledger.vocabulary import MAIN_LEDGER_NAME
 
@@ -58,7 +58,6 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ledger: Ledger
     body: bytes
     receipt: Receipt
-    fresh_id: UUID
     filing: Filing
     arrival: Arrival
 
@@ -77,9 +76,8 @@ def verified(running: Running, ledger_name: str, headers: Iterable[Header], body
         signature=proof.signature,
         secret_id=secret_id(running.webhook_secrets[proof.secret]),
     )
-    fresh_id = fresh_event_id()
-    filing = file_delivery(ledger, body, receipt, fresh_id=fresh_id)
-    return Incoming(ledger=ledger, body=body, receipt=receipt, fresh_id=fresh_id, filing=filing, arrival=arrival)
+    filing = file_new_delivery(ledger, body, receipt, draw_id=fresh_event_id)
+    return Incoming(ledger=ledger, body=body, receipt=receipt, filing=filing, arrival=arrival)
 
 
 async def kept(running: Running, delivery: Incoming, placing: Awaitable[list[Placed]]) -> Answer:
@@ -103,9 +101,10 @@ async def _placed(running: Running, delivery: Incoming, placing: Awaitable[list[
     except (AppenderFull, StoreUnavailable):
         if running.spool is None:
             raise
-        # With the same fresh id, since the log may have it all the same.
-        await running.spool.put(delivery.ledger, delivery.body, delivery.receipt, fresh_id=delivery.fresh_id)
-        envelope = delivery.filing.envelope
+        envelope, event = delivery.filing.envelope, delivery.filing.events[0]
+        # With the same fresh id, where it has one, since the log may have it all the same.
+        fresh_id = event.event_id if envelope.occurred_at is None else fresh_event_id()
+        await running.spool.put(delivery.ledger, delivery.body, delivery.receipt, fresh_id=fresh_id)
         log.debug("webhook_spooled", trigger=envelope.trigger, booking=envelope.uid or envelope.number)
         return None
 

@@ -24,8 +24,6 @@ from api.hardening import NOT_KEPT
 JSON: Final = b"application/json"
 BODY_BYTES_MAX: Final = HIGH_WATER_LIMIT
 """What uvicorn takes in before it waits for somebody to ask for the body."""
-OUT_OF_THE_ORDINARY: Final = frozenset({b"content-encoding", b"expect"})
-"""Headers of which a delivery on the short way has none."""
 _NOT_KEPT: Final = b"".join(f"{name}: {value}\r\n".encode() for name, value in NOT_KEPT.items())
 
 Header = tuple[bytes, bytes]
@@ -156,7 +154,7 @@ class DeliveryProtocol(BoundedProtocol):
             return None
         headers = dict(self.headers)
         length = headers.get(b"content-length")  # digits, once: the parser has seen to that
-        if length is None or int(length) > BODY_BYTES_MAX or not headers.keys().isdisjoint(OUT_OF_THE_ORDINARY):
+        if length is None or int(length) > BODY_BYTES_MAX or b"content-encoding" in headers or b"expect" in headers:
             return None
         keep_alive = self.parser.should_keep_alive() and (
             b"connection" not in headers or self.parser.get_http_version() != "1.0"

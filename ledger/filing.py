@@ -1,5 +1,6 @@
 """From a verified body to the events that file it in the log. Pure: time and a fresh identity come in."""
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -40,8 +41,13 @@ def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UU
     A body that carries its own time has an event id made of its content, so an exact repeat is recognised. A body
     without one gets `fresh_id`: the same words twice may well be two changes.
     """
+    return file_new_delivery(ledger, body, receipt, draw_id=lambda: fresh_id)
+
+
+def file_new_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, draw_id: Callable[[], UUID]) -> Filing:
+    """As `file_delivery`; the fresh id is drawn only for a body that needs it, which few do."""
     envelope = open_envelope(body)
-    event_id = ledger.event_id("delivery", body) if envelope.occurred_at is not None else fresh_id
+    event_id = ledger.event_id("delivery", body) if envelope.occurred_at is not None else draw_id()
     occurred_at = envelope.occurred_at or receipt.received_at
     stream_id = envelope.stream_id(receipt.received_at)
     delivery = NewEvent(

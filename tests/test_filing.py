@@ -9,7 +9,7 @@ import pytest
 
 from ledger.calcom.envelope import booking_stream
 from ledger.chain import verify_chain
-from ledger.filing import Filing, Receipt, file_delivery
+from ledger.filing import Filing, Receipt, file_delivery, file_new_delivery
 from ledger.links import SEAT_MOVED_TOPIC, SUPERSEDED_TOPIC, read_link
 from ledger.store import Ledger, append, read_head, read_log, read_stream
 from ledger.vocabulary import Position
@@ -82,6 +82,20 @@ def test_a_body_with_a_time_has_the_same_id_each_time(body: bytes) -> None:
 def test_a_body_without_a_time_has_another_id_each_time(body: bytes) -> None:
     assert filed(body).events[0].event_id != filed(body).events[0].event_id
     assert file_delivery(LEDGER, body, Receipt(received_at=NOON), fresh_id=FRESH).events[0].event_id == FRESH
+
+
+def test_a_fresh_id_is_drawn_once_and_only_for_a_body_without_a_time() -> None:
+    drawn: list[UUID] = []
+
+    def draw_id() -> UUID:
+        drawn.append(uuid4())
+        return drawn[-1]
+
+    for body in (CREATED, RESCHEDULED):
+        file_new_delivery(LEDGER, body, Receipt(received_at=NOON), draw_id=draw_id)
+    assert drawn == []
+    filing = file_new_delivery(LEDGER, TIMELESS, Receipt(received_at=NOON), draw_id=draw_id)
+    assert [event.event_id for event in filing.events] == drawn
 
 
 def test_an_id_depends_on_every_byte_on_the_ledger_and_on_what_it_is_for() -> None:
