@@ -18,10 +18,16 @@ class Announcements:
     def __init__(self) -> None:
         self._budget = Budget(LINES)
         self._untold = 0
+        self._again_at = float("-inf")
+        """Until then it is a flood, in which the budget is not asked for each delivery."""
 
     def may_tell(self, now: float) -> bool:
         """Whether this delivery gets a line; `now` in seconds of a clock that never goes back."""
+        if now < self._again_at:
+            self._untold += 1
+            return False
         if not self._budget.take(now):
+            self._again_at = now + self._budget.wait_seconds(now)
             self._untold += 1
             return False
         if self._untold:
