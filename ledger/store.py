@@ -344,14 +344,7 @@ async def read_position_as_of(connection: Connection, ledger_id: LedgerId, momen
 
     `recorded_at` never goes back along the log, so the place is found by halving, without an index of its own.
     """
-    known, unknown = 0, (await read_head(connection, ledger_id)).position + 1
-    while known + 1 < unknown:
-        middle = (known + unknown) // 2
-        if await connection.fetchval(SQL["read_recorded_at"], ledger_id, middle) <= moment:
-            known = middle
-        else:
-            unknown = middle
-    return Position(known)
+    return Position(await connection.fetchval(SQL["find_position_as_of"], ledger_id, moment))
 
 
 async def open_events(connection: Connection, ledger_id: LedgerId, rows: Sequence[Row]) -> list[RecordedEvent]:

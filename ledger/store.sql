@@ -106,11 +106,28 @@ SELECT coalesce(max(stream_version), 0)
 FROM ledger.events
 WHERE ledger_id = $1 AND stream_id = $2 AND position <= $3;
 
--- name: read_recorded_at
--- $1 ledger_id, $2 position
-SELECT recorded_at
-FROM ledger.events
-WHERE ledger_id = $1 AND position = $2;
+-- name: find_position_as_of
+-- The last position recorded at or before a moment. `recorded_at` never goes back along the log, so the place is found by
+-- halving: it is one of `width` positions from `position` on. $1 ledger_id, $2 the moment
+WITH RECURSIVE halved AS (
+    SELECT 0::bigint AS position, position + 1 AS width
+    FROM ledger.ledgers
+    WHERE ledger_id = $1
+    UNION ALL
+    SELECT
+        CASE
+            WHEN (
+                SELECT e.recorded_at FROM ledger.events AS e
+                WHERE e.ledger_id = $1 AND e.position = halved.position + width / 2
+            ) <= $2
+            THEN position + width / 2
+            ELSE position
+        END,
+        width - width / 2
+    FROM halved
+    WHERE width > 1
+)
+SELECT position FROM halved WHERE width = 1;
 
 -- name: insert_deliveries
 -- $1 ledger_id, $2 delivery_ids, $3 received_at, $4 outcomes, $5 reasons, $6 positions, $7 durations in ms

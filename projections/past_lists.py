@@ -20,6 +20,7 @@ from ledger.store import Ledger, read_head, read_position_as_of
 from ledger.vocabulary import Position, StreamId
 from projections.calendar_events import CalendarEvent, calendar_event, number_lookup
 from projections.lists import NUMBER_MAX, Cursor, Filter, Listed, cursor_of, fetch_planned, list_page
+from projections.texts import REPLACEMENT
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
@@ -127,7 +128,7 @@ def matches(event: CalendarEvent, narrowed: Filter) -> bool:
         and _starts_between(event, narrowed.starts_from, narrowed.starts_before)
         and (narrowed.attendee is None or narrowed.attendee in emails)
         and (narrowed.metadata is None or narrowed.metadata.items() <= event.metadata.items())
-        and (narrowed.text is None or _mentions(event, narrowed.text.lower()))
+        and (narrowed.text is None or _mentions(event, narrowed.text.replace("\x00", REPLACEMENT).lower()))
         and (narrowed.name is None or _is_named(event, narrowed.name, emails))
     )
 
