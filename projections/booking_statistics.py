@@ -23,6 +23,7 @@ NOT_HELD = ("cancelled", "rescheduled")
 NAME_CHARACTERS_MAX = 200
 """Longer names are cut: they are part of the table's key."""
 
+SCHEDULED, CONFIRMED = 1 + STATUSES.index("scheduled"), 1 + STATUSES.index("confirmed")
 BOOKINGS, MINUTES, LEAD_MINUTES, LED = 0, 1 + len(STATUSES), 2 + len(STATUSES), 3 + len(STATUSES)
 FIGURES = 4 + len(STATUSES)
 
@@ -60,21 +61,23 @@ class Tally:
                 figures[LEAD_MINUTES] += sign * int((booking.start_time - booking.created_at).total_seconds() // 60)
                 figures[LED] += sign
 
-    def by_month(self) -> "Tally":
-        """The same by the first day of the month."""
+    def rows(self, ledger: Ledger) -> list[tuple[Any, ...]]:
+        """The values of `booking_statistics`, in its order of columns, in order of the key; nothing of no change."""
+        return [
+            (ledger.ledger_id, *key, ledger.name, *figures, figures[SCHEDULED] > 0 or figures[CONFIRMED] > 0)
+            for key, figures in self._changed()
+        ]
+
+    def rows_by_month(self, ledger: Ledger) -> list[tuple[Any, ...]]:
+        """The same of `booking_statistics_by_month`."""
         months = Tally()
         for (day, event_type, host_email), figures in self.figures.items():
             sums = months.figures[day.replace(day=1), event_type, host_email]
             sums[:] = map(add_up, sums, figures)
-        return months
+        return [(ledger.ledger_id, *key, ledger.name, *figures) for key, figures in months._changed()]
 
-    def rows(self, ledger: Ledger) -> list[tuple[Any, ...]]:
-        """The values of a table of statistics, in its order of columns, in order of the key; nothing of no change."""
-        return [
-            (ledger.ledger_id, *key, ledger.name, *figures)
-            for key, figures in sorted(self.figures.items())
-            if any(figures)
-        ]
+    def _changed(self) -> list[tuple[Key, list[int]]]:
+        return sorted((key, figures) for key, figures in self.figures.items() if any(figures))
 
 
 async def read_counted(connection: Connection, ledger: Ledger, uids: Sequence[str]) -> list[Counted]:
@@ -84,7 +87,7 @@ async def read_counted(connection: Connection, ledger: Ledger, uids: Sequence[st
 
 async def add(connection: Connection, ledger: Ledger, tally: Tally) -> None:
     """The statistics have moved by the tally."""
-    rows, by_month = tally.rows(ledger), tally.by_month().rows(ledger)
+    rows, by_month = tally.rows(ledger), tally.rows_by_month(ledger)
     if rows:
         await connection.execute(SQL["add_figures"], rows)
     if by_month:

@@ -22,7 +22,8 @@ ON CONFLICT (ledger_id, day, event_type, host_email) DO UPDATE SET
     rescheduled = s.rescheduled + excluded.rescheduled,
     minutes_booked = s.minutes_booked + excluded.minutes_booked,
     lead_minutes = s.lead_minutes + excluded.lead_minutes,
-    led_bookings = s.led_bookings + excluded.led_bookings;
+    led_bookings = s.led_bookings + excluded.led_bookings,
+    ahead = s.scheduled + excluded.scheduled > 0 OR s.confirmed + excluded.confirmed > 0;
 
 -- name: add_figures_by_month
 -- $1 rows, their figures being differences
@@ -47,7 +48,8 @@ WITH part AS (
 INSERT INTO booking_statistics
 SELECT
     ledger_id, day, event_type, host_email, min(ledger), sum(bookings), sum(scheduled), sum(confirmed), sum(completed),
-    sum(no_show), sum(cancelled), sum(rescheduled), sum(minutes_booked), sum(lead_minutes), sum(led_bookings)
+    sum(no_show), sum(cancelled), sum(rescheduled), sum(minutes_booked), sum(lead_minutes), sum(led_bookings),
+    bool_or(ahead)
 FROM part
 GROUP BY ledger_id, day, event_type, host_email;
 

@@ -63,7 +63,7 @@ LIMIT $15;
 
 -- name: find_first_day
 -- The first day from a moment on, in UTC, that has a booking of one of these statuses; null where none has. No index of
--- calendar_events holds a status, so a list of it begins here.
+-- calendar_events holds a status, so a list of it begins here. The days with something `ahead` have an index of their own.
 -- $1 ledger_id, $2 statuses, $3 from (null: any time), $4 host, $5 event type (null: any)
 SELECT min(day)::timestamp AT TIME ZONE 'UTC'
 FROM projections.booking_statistics
@@ -71,8 +71,9 @@ WHERE ledger_id = $1
   AND ($3::timestamptz IS NULL OR day >= ($3 AT TIME ZONE 'UTC')::date)
   AND ($4::text IS NULL OR host_email = $4)
   AND ($5::text IS NULL OR event_type = $5)
+  AND (ahead OR NOT $2::text[] <@ '{scheduled, confirmed}')
   AND (
-      ('scheduled' = ANY($2::text[]) AND scheduled > 0)
+      ('scheduled' = ANY($2) AND scheduled > 0)
       OR ('confirmed' = ANY($2) AND confirmed > 0)
       OR ('completed' = ANY($2) AND completed > 0)
       OR ('no_show' = ANY($2) AND no_show > 0)

@@ -25,7 +25,7 @@ SELECT
 FROM (
     SELECT * FROM projections.booking_statistics WHERE ledger_id = $1 AND day >= $2 AND day < least($3::date, $7::date)
     UNION ALL
-    SELECT * FROM projections.booking_statistics_by_month WHERE ledger_id = $1 AND month >= $7::date AND month < $8::date
+    SELECT *, NULL FROM projections.booking_statistics_by_month WHERE ledger_id = $1 AND month >= $7::date AND month < $8::date
     UNION ALL
     SELECT * FROM projections.booking_statistics WHERE ledger_id = $1 AND day >= $8::date AND day < $3::date
 ) AS counted

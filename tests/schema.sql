@@ -689,8 +689,11 @@ CREATE TABLE calendar_events_0.booking_statistics (
     rescheduled integer NOT NULL,
     minutes_booked bigint NOT NULL,
     lead_minutes bigint NOT NULL,
-    led_bookings integer NOT NULL
-);
+    led_bookings integer NOT NULL,
+    ahead boolean NOT NULL,
+    CONSTRAINT booking_statistics_ahead_counted CHECK ((ahead = ((scheduled > 0) OR (confirmed > 0))))
+)
+WITH (fillfactor='80');
 
 CREATE TABLE calendar_events_0.booking_statistics_by_month (
     ledger_id integer NOT NULL,
@@ -708,7 +711,8 @@ CREATE TABLE calendar_events_0.booking_statistics_by_month (
     minutes_booked bigint NOT NULL,
     lead_minutes bigint NOT NULL,
     led_bookings integer NOT NULL
-);
+)
+WITH (fillfactor='80');
 
 CREATE TABLE calendar_events_0.calendar_events (
     ledger_id integer NOT NULL,
@@ -775,8 +779,11 @@ CREATE TABLE calendar_events_1.booking_statistics (
     rescheduled integer NOT NULL,
     minutes_booked bigint NOT NULL,
     lead_minutes bigint NOT NULL,
-    led_bookings integer NOT NULL
-);
+    led_bookings integer NOT NULL,
+    ahead boolean NOT NULL,
+    CONSTRAINT booking_statistics_ahead_counted CHECK ((ahead = ((scheduled > 0) OR (confirmed > 0))))
+)
+WITH (fillfactor='80');
 
 CREATE TABLE calendar_events_1.booking_statistics_by_month (
     ledger_id integer NOT NULL,
@@ -794,7 +801,8 @@ CREATE TABLE calendar_events_1.booking_statistics_by_month (
     minutes_booked bigint NOT NULL,
     lead_minutes bigint NOT NULL,
     led_bookings integer NOT NULL
-);
+)
+WITH (fillfactor='80');
 
 CREATE TABLE calendar_events_1.calendar_events (
     ledger_id integer NOT NULL,
@@ -1096,7 +1104,8 @@ CREATE VIEW projections.booking_statistics AS
     rescheduled,
     minutes_booked,
     lead_minutes,
-    led_bookings
+    led_bookings,
+    ahead
    FROM calendar_events_1.booking_statistics;
 
 CREATE VIEW projections.booking_statistics_by_month AS
@@ -1427,7 +1436,8 @@ CREATE VIEW shown.booking_statistics AS
     rescheduled,
     minutes_booked,
     lead_minutes,
-    led_bookings
+    led_bookings,
+    ahead
    FROM calendar_events_1.booking_statistics;
 
 CREATE VIEW public.booking_statistics AS
@@ -2221,7 +2231,7 @@ CREATE INDEX booking_attendees_by_email ON booking_attendees_1.booking_attendees
 
 CREATE UNIQUE INDEX booking_attendees_pkey ON booking_attendees_1.booking_attendees USING btree (ledger_id, uid, email);
 
-CREATE INDEX booking_statistics_ahead ON calendar_events_0.booking_statistics USING btree (ledger_id, day) WHERE ((scheduled > 0) OR (confirmed > 0));
+CREATE INDEX booking_statistics_ahead ON calendar_events_0.booking_statistics USING btree (ledger_id, day) WHERE ahead;
 
 CREATE INDEX calendar_events_by_client ON calendar_events_0.calendar_events USING btree (client_id, ledger_id, start_time) WHERE (client_id IS NOT NULL);
 
@@ -2247,7 +2257,7 @@ CREATE INDEX calendar_events_by_start ON calendar_events_0.calendar_events USING
 
 CREATE INDEX calendar_events_doubted ON calendar_events_0.calendar_events USING btree (ledger_id, cal_com_event_id) WHERE (doubts <> '{}'::text[]);
 
-CREATE INDEX booking_statistics_ahead ON calendar_events_1.booking_statistics USING btree (ledger_id, day) WHERE ((scheduled > 0) OR (confirmed > 0));
+CREATE INDEX booking_statistics_ahead ON calendar_events_1.booking_statistics USING btree (ledger_id, day) WHERE ahead;
 
 CREATE UNIQUE INDEX booking_statistics_by_month_pkey ON calendar_events_1.booking_statistics_by_month USING btree (ledger_id, month, event_type, host_email);
 

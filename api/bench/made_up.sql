@@ -89,14 +89,15 @@ FROM projections.calendar_events;
 -- name: fill_statistics
 INSERT INTO projections.booking_statistics (
     ledger_id, day, event_type, host_email, ledger, bookings, scheduled, confirmed, completed, no_show, cancelled,
-    rescheduled, minutes_booked, lead_minutes, led_bookings
+    rescheduled, minutes_booked, lead_minutes, led_bookings, ahead
 )
 SELECT
     ledger_id, (start_time AT TIME ZONE 'UTC')::date, event_type, host_email, ledger, count(*),
     count(*) FILTER (WHERE status = 'scheduled'), count(*) FILTER (WHERE status = 'confirmed'),
     count(*) FILTER (WHERE status = 'completed'), count(*) FILTER (WHERE status = 'no_show'),
     count(*) FILTER (WHERE status = 'cancelled'), count(*) FILTER (WHERE status = 'rescheduled'),
-    coalesce(sum(duration_minutes) FILTER (WHERE status NOT IN ('cancelled', 'rescheduled')), 0), 7200 * count(*), count(*)
+    coalesce(sum(duration_minutes) FILTER (WHERE status NOT IN ('cancelled', 'rescheduled')), 0), 7200 * count(*),
+    count(*), bool_or(status IN ('scheduled', 'confirmed'))
 FROM projections.calendar_events
 GROUP BY ledger_id, (start_time AT TIME ZONE 'UTC')::date, event_type, host_email, ledger;
 
