@@ -26,7 +26,7 @@ from api.bench.peers import appends, each_event, emmett, library_appends, messag
 from api.bench.pictures import picture
 from api.bench.plan import Bench, Plan, sizes_up_to
 from api.bench.queries import Timed
-from api.bench.questions import QUESTIONS
+from api.bench.questions import LONGER_AMONG_MORE, QUESTIONS
 from api.bench.rounds import Comparison, Contender, Sample, compare, in_figure, keeping, led_by, percentile, told_once
 from api.bench.servers import SECRET, Databases, our_server, peer_server
 from api.bench.works import WORKS
@@ -67,7 +67,7 @@ TAKING_PART: dict[str, set[str]] = {
         receiving.UNREAD,
     },
     "visible": {seeing.OURS},
-    "projection": {projecting.OURS_ALL, projecting.OURS_ALONE, projecting.LIBRARY, each_event.NAME},
+    "projection": {projecting.OURS_ALONE, projecting.OURS_ALL, projecting.LIBRARY, each_event.NAME},
     "rebuild": {
         rebuilding.FROM_BODIES,
         rebuilding.FROM_FACTS,
@@ -144,6 +144,18 @@ def test_a_rebuild_is_measured_at_every_size_and_tells_its_memory(bench: Bench) 
     assert [one.name for told in memory for one in told.measured] == [rebuilding.FROM_BODIES, rebuilding.FROM_FACTS] * 2
 
 
+def test_a_live_projection_is_held_against_the_others_by_one_read_model_as_they_have_one(bench: Bench) -> None:
+    (told,) = measured(bench, "projection")
+    ours = told.measured[0]
+    assert (ours.name, ours.goal) == (projecting.OURS_ALONE, 40_000)
+    assert {one.name: one.goal for one in told.measured[1:]} == {
+        projecting.OURS_ALL: None,
+        projecting.LIBRARY: 15,
+        each_event.NAME: None,
+    }
+    assert all(one.ratio == pytest.approx(ours.median / one.median) for one in told.measured)
+
+
 def test_queries_are_told_once_each_from_the_most_bookings_to_the_fewest() -> None:
     timed = [
         Timed(query="today", bookings=size, runs=1, p50_ms=milliseconds, p99_ms=9.0)
@@ -153,7 +165,10 @@ def test_queries_are_told_once_each_from_the_most_bookings_to_the_fewest() -> No
     assert [one.name for one in told.measured] == ["1,000,000 bookings", "100,000 bookings", "10,000 bookings"]
     assert [one.goal for one in told.measured] == [asking.GOAL_MS, None, 1 / asking.GROWTH_MAX]
     assert told.measured[2].ratio == pytest.approx(2 / 3)
-    assert len(QUESTIONS) > 1
+    (longer,) = LONGER_AMONG_MORE
+    told = asking.compared([msgspec.structs.replace(one, query=longer) for one in timed])
+    assert [one.goal for one in told.measured] == [asking.GOAL_MS, None, None]
+    assert longer in QUESTIONS
 
 
 def test_those_whose_packages_are_not_here_are_left_out_with_a_word(
