@@ -177,7 +177,11 @@ CREATE INDEX calendar_events_by_pet ON calendar_events_0.calendar_events (pet_id
     WHERE pet_id IS NOT NULL;
 CREATE INDEX calendar_events_by_salon ON calendar_events_0.calendar_events (salon_id, ledger_id, start_time)
     WHERE salon_id IS NOT NULL;
-CREATE INDEX calendar_events_by_metadata ON calendar_events_0.calendar_events USING gin (metadata);
+
+-- What waits to be put in its place in this index is read by everybody who looks there, and put in place by whoever
+-- finds the list full: at PostgreSQL's own limit of 4 MB a look-up takes twenty times as long, and that delivery 90 ms.
+CREATE INDEX calendar_events_by_metadata ON calendar_events_0.calendar_events USING gin (metadata)
+    WITH (gin_pending_list_limit = 128);
 
 CREATE TABLE calendar_events_0.booking_statistics (
     ledger_id int NOT NULL,
@@ -664,7 +668,7 @@ COMMENT ON COLUMN public.calendar_events.cancellation_reason IS 'As the one who 
 COMMENT ON COLUMN public.calendar_events.cancelled_by IS 'Who cancelled: an e-mail address.';
 COMMENT ON COLUMN public.calendar_events.rejection_reason IS 'As the host wrote it.';
 COMMENT ON COLUMN public.calendar_events.recording_url IS 'Where the recording can be had, as long as Cal.com keeps it.';
-COMMENT ON COLUMN public.calendar_events.metadata IS 'What the booker''s page sent along; carried forward through reschedules.';
+COMMENT ON COLUMN public.calendar_events.metadata IS 'What the booker''s page sent along; carried forward through reschedules. `@>` finds values by an index, but not for a reader bound to one ledger: client_id, pet_id and salon_id do for everybody.';
 COMMENT ON COLUMN public.calendar_events.doubts IS 'What webhooks alone could not decide; settled by asking Cal.com.';
 COMMENT ON COLUMN public.calendar_events.booking_number IS 'Cal.com''s numeric id of the booking.';
 COMMENT ON COLUMN public.calendar_events.ical_uid IS 'The calendar id; kept by Cal.com through a reschedule.';

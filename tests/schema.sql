@@ -1649,7 +1649,7 @@ COMMENT ON COLUMN public.calendar_events.rejection_reason IS 'As the host wrote 
 
 COMMENT ON COLUMN public.calendar_events.recording_url IS 'Where the recording can be had, as long as Cal.com keeps it.';
 
-COMMENT ON COLUMN public.calendar_events.metadata IS 'What the booker''s page sent along; carried forward through reschedules.';
+COMMENT ON COLUMN public.calendar_events.metadata IS 'What the booker''s page sent along; carried forward through reschedules. `@>` finds values by an index, but not for a reader bound to one ledger: client_id, pet_id and salon_id do for everybody.';
 
 COMMENT ON COLUMN public.calendar_events.doubts IS 'What webhooks alone could not decide; settled by asking Cal.com.';
 
@@ -2243,7 +2243,7 @@ CREATE INDEX calendar_events_by_host ON calendar_events_0.calendar_events USING 
 
 CREATE INDEX calendar_events_by_ical_uid ON calendar_events_0.calendar_events USING btree (ledger_id, ical_uid);
 
-CREATE INDEX calendar_events_by_metadata ON calendar_events_0.calendar_events USING gin (metadata);
+CREATE INDEX calendar_events_by_metadata ON calendar_events_0.calendar_events USING gin (metadata) WITH (gin_pending_list_limit='128');
 
 CREATE INDEX calendar_events_by_number ON calendar_events_0.calendar_events USING btree (ledger_id, booking_number);
 
@@ -2273,7 +2273,7 @@ CREATE INDEX calendar_events_by_host ON calendar_events_1.calendar_events USING 
 
 CREATE INDEX calendar_events_by_ical_uid ON calendar_events_1.calendar_events USING btree (ledger_id, ical_uid);
 
-CREATE INDEX calendar_events_by_metadata ON calendar_events_1.calendar_events USING gin (metadata);
+CREATE INDEX calendar_events_by_metadata ON calendar_events_1.calendar_events USING gin (metadata) WITH (gin_pending_list_limit='128');
 
 CREATE INDEX calendar_events_by_number ON calendar_events_1.calendar_events USING btree (ledger_id, booking_number);
 
