@@ -33,6 +33,15 @@ FILTERS: dict[str, Filter] = {
     "moved away": Filter(statuses=["rescheduled"]),
     "text": Filter(text="a"),
     "text nobody has": Filter(text="zebra crossing"),
+    "text in capitals": Filter(text="LATER"),
+    "text like a pattern of LIKE": Filter(text="100 %"),
+    "text like a pattern of LIKE that nobody has": Filter(text="l%r"),
+    "text like a regular expression": Filter(text="(.*)"),
+    "text like a regular expression that nobody has": Filter(text="l.*r"),
+    "text like a path of JSON": Filter(text='a\\b "||'),
+    "text with what no text in Postgres has": Filter(text="a\x00b"),
+    "text of an attendee": Filter(text="ŹDŹBŁO"),
+    "no text": Filter(text=""),
     "text and status": Filter(text="e", statuses=["scheduled", "confirmed"]),
     "from today": Filter(starts_from=NOW),
     "a stretch": Filter(starts_from=NOW - 2 * DAY, starts_before=NOW + DAY),
@@ -47,7 +56,11 @@ async def ledger(connection: asyncpg.Connection) -> Ledger:
     """Filled with a studio's weeks, and some bookings whose time nobody has told."""
     bodies = [one.body for one in simulate(seed=4, now=NOW, bookings=90, secret=b"s")]
     timeless = [webhook("BOOKING_CREATED", {"uid": f"timeless-{number}", "title": "Later"}) for number in range(5)]
-    told = [*bodies, *timeless]
+    people = [{"email": "z@example.com", "name": 'Źdźbło a\\b "|| @'}]
+    strange = webhook(
+        "BOOKING_CREATED", {"uid": "strange", "title": 'Later: 100 % "(.*)" \\s a\x00b', "attendees": people}
+    )
+    told = [*bodies, *timeless, strange]
     for begin in range(0, len(told), BODIES_AT_ONCE):
         await file(connection, *told[begin : begin + BODIES_AT_ONCE])
     return await main_ledger(connection)
@@ -118,6 +131,8 @@ async def test_pages_however_short_are_together_what_the_rule_says(
             for one in everything
             if matches(one, narrowed) or (one.root_uid in chain and narrowed.name is not None)
         ]
+        if narrowed.text is not None:
+            assert bool(expected) is not name.endswith("nobody has"), name
         for rows_max in (1, 7, ALL):
             pages = await walked(current, ledger, narrowed, rows_max=rows_max)
             assert [uid for page in pages for uid in uids(page.bookings)] == expected, (name, rows_max)
