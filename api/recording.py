@@ -29,8 +29,9 @@ from ledger.errors import (
     StoreUnavailable,
     TooManyTries,
 )
+from ledger.event_ids import fresh_event_id
 from ledger.filing import Filing, Receipt, file_new_delivery
-from ledger.store import Ledger, Placed, fresh_event_id
+from ledger.store import Ledger, Placed
 from ledger.vocabulary import MAIN_LEDGER_NAME
 
 VERSION_HEADER = b"x-cal-webhook-version"

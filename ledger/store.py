@@ -27,21 +27,18 @@ always a prefix of the log.
 """
 
 import asyncio
-import hmac
-import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
 import msgspec
-from asyncpg.pgproto import pgproto
 
 from ledger.codec import SEALED, Encoding, decode
 from ledger.errors import BodyUnreadable, SealingKeyMissing, StoreUnavailable, VersionConflict
+from ledger.event_ids import content_event_id
 from ledger.kept_facts import DECODER_VERSION
 from ledger.keyring import KEY_ID_BYTES, SEALED_BYTES_MIN, Keyring, Open, destroyed
 from ledger.postgres import Connection
@@ -73,11 +70,6 @@ STATE_COLUMN = 5
 ENCODING_COLUMN = 6
 KEY_LOST = "its key is nowhere, neither here nor marked as destroyed; KEYS_DATABASE_URL may be missing"
 
-_UUID_FIXED_BITS = 0xF000 << 64 | 0xC000 << 48
-_UUID_VERSION_4 = 0x4000 << 64 | 0x8000 << 48
-_UUID_VERSION_8 = 0x8000 << 64 | 0x8000 << 48
-# pgproto's is a uuid.UUID that is made and written in a fifth of the time.
-
 Source = Literal["webhook", "link", "reconcile", "command"]
 
 
@@ -93,22 +85,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     def event_id(self, purpose: str, content: bytes) -> UUID:
         """The id of an event made of its content: the same words, the same id (UUID version 8, RFC 9562)."""
-        digest = _keyed(self.event_id_key, purpose).copy()
-        digest.update(content)
-        number = int.from_bytes(digest.digest()[:16]) & ~_UUID_FIXED_BITS | _UUID_VERSION_8
-        return pgproto.UUID(number.to_bytes(16))
-
-
-def fresh_event_id() -> UUID:
-    """An id that no other event has (UUID version 4, RFC 9562)."""
-    number = int.from_bytes(os.urandom(16)) & ~_UUID_FIXED_BITS | _UUID_VERSION_4
-    return pgproto.UUID(number.to_bytes(16))
-
-
-@lru_cache
-def _keyed(event_id_key: bytes, purpose: str) -> hmac.HMAC:
-    """To be copied for each event: what is the same for all of them is done."""
-    return hmac.new(event_id_key, purpose.encode() + b"\x00", "sha256")
+        return content_event_id(self.event_id_key, purpose, content)
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
