@@ -72,7 +72,6 @@ KEY_LOST = "its key is nowhere, neither here nor marked as destroyed; KEYS_DATAB
 
 Source = Literal["webhook", "link", "reconcile", "command"]
 
-
 Row = asyncpg.Record | tuple[Any, ...]
 
 
@@ -248,9 +247,23 @@ async def read_log(
 async def read_outlines(
     connection: Connection, ledger_id: LedgerId, *, after: Position, events_max: int
 ) -> list[RecordedEvent]:
-    """The same without their bodies, which are empty here and need no opening."""
+    """The same without bodies and metadata, which are empty here: nothing is opened."""
     rows = await connection.fetch(SQL["read_outlines"], ledger_id, after, events_max)
-    return await open_events(connection, ledger_id, rows)
+    return [
+        RecordedEvent(
+            position=position,
+            stream_id=stream_id,
+            stream_version=stream_version,
+            event_id=event_id,
+            topic=topic,
+            body=b"",
+            occurred_at=occurred_at,
+            recorded_at=recorded_at,
+            source=source,
+            metadata="",
+        )
+        for position, stream_id, stream_version, event_id, topic, occurred_at, recorded_at, source in rows
+    ]
 
 
 async def read_events_at(

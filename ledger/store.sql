@@ -31,10 +31,8 @@ ORDER BY position
 LIMIT $3;
 
 -- name: read_outlines
--- The same without bodies. $1 ledger_id, $2 after this position, $3 at most so many
-SELECT
-    position, stream_id, stream_version, event_id, topic, ''::bytea AS state, 0::smallint AS encoding, occurred_at,
-    recorded_at, source, metadata, 0::bigint AS erasures
+-- The same without bodies and metadata. $1 ledger_id, $2 after this position, $3 at most so many
+SELECT position, stream_id, stream_version, event_id, topic, occurred_at, recorded_at, source
 FROM ledger.events
 WHERE ledger_id = $1 AND position > $2
 ORDER BY position

@@ -39,7 +39,7 @@ CREATE TABLE ledger.events (
     source text NOT NULL,
     metadata text NOT NULL,
     digest bytea NOT NULL,
-    CONSTRAINT events_pkey PRIMARY KEY (ledger_id, stream_id, stream_version),
+    CONSTRAINT events_pkey PRIMARY KEY (ledger_id, stream_id, stream_version) INCLUDE (position),
     CONSTRAINT events_position_unique UNIQUE (ledger_id, position),
     CONSTRAINT events_event_id_unique UNIQUE (ledger_id, event_id),
     CONSTRAINT events_position_from_one CHECK (position > 0),

@@ -14,6 +14,7 @@
 --
 -- The read model webhook_logs, which showed bodies out of the log, has copies of those that are sealed: in `body`, as
 -- they came, since making `jsonb` of all of them would cost more than appending them; it is made where somebody asks.
+-- For the same reason PostgreSQL does not compress them: that would cost more than all the rest of a row.
 
 -- migrate:up
 
@@ -333,6 +334,8 @@ BEGIN
         WHERE n.nspname ~ '^webhook_logs_[0-9]+$' AND c.relname = 'webhook_logs' AND c.relkind = 'r'
     LOOP
         EXECUTE format('ALTER TABLE %s ADD COLUMN body text', place);
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN body SET STORAGE EXTERNAL', place);
+        EXECUTE format('ALTER TABLE %s SET (toast_tuple_target = 8160)', place);
     END LOOP;
 END
 $$;

@@ -19,7 +19,7 @@ from ledger.postgres import Connection
 from ledger.readings import Reading, chain_of
 from ledger.sql import load_statements
 from ledger.store import Ledger, RecordedEvent
-from ledger.vocabulary import Position, StreamId, StreamVersion
+from ledger.vocabulary import Position, StreamId
 from projections import differing
 from projections.differing import Differing
 from projections.projection import Chunk, Page, Projection
@@ -61,12 +61,7 @@ async def fill(connection: Connection, chunk: Chunk) -> None:
 
 async def write_again(connection: Connection, ledger: Ledger, told: Sequence[tuple[RecordedEvent, Reading]]) -> None:
     """What is kept of these events, where anything is, is what a rebuild would keep."""
-    found = await connection.fetch(
-        SQL["delete_facts"],
-        ledger.ledger_id,
-        [event.stream_id for event, _ in told],
-        [event.stream_version for event, _ in told],
-    )
+    found = await connection.fetch(SQL["delete_facts"], ledger.ledger_id, [event.position for event, _ in told])
     there = {row["position"] for row in found}
     rows = _rows(ledger, [pair for pair in told if pair[0].position in there])
     if rows:
@@ -76,14 +71,14 @@ async def write_again(connection: Connection, ledger: Ledger, told: Sequence[tup
 async def compare(connection: Connection, page: Page, _gone: Collection[str]) -> list[Differing]:
     """The events of the page of which something else is kept than what it says; a rebuild would believe that."""
     rows = _rows(page.ledger, zip(page.events, page.readings, strict=True))
-    arguments = [rows, page.ledger.ledger_id, *_places(page.events)]
+    arguments = [rows, page.ledger.ledger_id, [event.position for event in page.events]]
     return await differing.compare(connection, SQL["read_both"], arguments, read_model="facts", key=["position"])
 
 
 async def rewrite(connection: Connection, page: Page, keys: Collection[str]) -> None:
     """What the events of these positions say is kept, and nothing else of them."""
     told = [told for told in zip(page.events, page.readings, strict=True) if str(told[0].position) in keys]
-    await connection.execute(SQL["delete_facts"], page.ledger.ledger_id, *_places(event for event, _ in told))
+    await connection.execute(SQL["delete_facts"], page.ledger.ledger_id, [event.position for event, _ in told])
     await connection.execute(SQL["insert_facts"], _rows(page.ledger, told))
 
 
@@ -130,7 +125,8 @@ async def read_readings(
 
 async def read_streams(connection: Connection, events: Sequence[RecordedEvent], ledger: Ledger) -> set[StreamId]:
     """The streams of which these events were found to say something, as far as that is kept."""
-    rows = await connection.fetch(SQL["read_told"], ledger.ledger_id, *_places(events), DECODER_VERSION)
+    positions = [event.position for event in events]
+    rows = await connection.fetch(SQL["read_told"], ledger.ledger_id, positions, DECODER_VERSION)
     readings = [_reading(stream_id, told, alone=alone) for stream_id, alone, told in rows]
     return {stream_id for reading in readings for stream_id, _ in reading.facts}
 
@@ -142,12 +138,6 @@ def _reading(stream_id: StreamId, told: bytes, *, alone: bool) -> Reading:
     return Reading(
         facts=facts, chain=chain_of(facts), alone=True, position=facts[0][1].position if facts else Position(0)
     )
-
-
-def _places(events: Iterable[RecordedEvent]) -> tuple[list[StreamId], list[StreamVersion]]:
-    """The events' streams and their versions there: the key of the table."""
-    places = [(event.stream_id, event.stream_version) for event in events]
-    return [stream_id for stream_id, _ in places], [version for _, version in places]
 
 
 def _rows(ledger: Ledger, told: Iterable[tuple[RecordedEvent, Reading]]) -> list[tuple[Any, ...]]:

@@ -2,15 +2,13 @@
 -- live one.
 
 -- name: read_both
--- Rows as they would be, and as they are held. $1 whole rows, $2 ledger_id, $3 and $4 stream_ids and versions of those
--- that are held
+-- Rows as they would be, and as they are held. $1 whole rows, $2 ledger_id, $3 positions of those that are held
 SELECT false AS is_held, to_jsonb(given)::text AS told
 FROM unnest($1::facts_0.facts[]) AS given
 UNION ALL
 SELECT true, to_jsonb(held)::text
 FROM facts AS held
-JOIN unnest($3::text[], $4::int[]) AS asked (stream_id, stream_version) USING (stream_id, stream_version)
-WHERE held.ledger_id = $2;
+WHERE held.ledger_id = $2 AND held.position = ANY($3::bigint[]);
 
 -- name: read_positions
 -- Of which events anything is kept already. $1 ledger_id, $2 after, $3 up to
@@ -34,22 +32,23 @@ WHERE ledger_id = $1
 ORDER BY position;
 
 -- name: read_told
--- What is kept of some events, as this version of the decoder found it. $1 ledger_id, $2 stream_ids, $3 versions,
--- $4 version of the decoder
-SELECT held.stream_id, held.alone, held.told
-FROM projections.facts AS held
-JOIN unnest($2::text[], $3::int[]) AS asked (stream_id, stream_version) USING (stream_id, stream_version)
-WHERE held.ledger_id = $1
+-- What is kept of some events, as this version of the decoder found it. $1 ledger_id, $2 positions, $3 version of the
+-- decoder
+SELECT stream_id, alone, told
+FROM projections.facts
+WHERE ledger_id = $1
+  AND position = ANY($2::bigint[])
   AND EXISTS (
       SELECT FROM projections.generations AS g
-      WHERE g.projection = 'facts' AND g.state = 'live' AND g.version = $4
-  );
+      WHERE g.projection = 'facts' AND g.state = 'live' AND g.version = $3
+  )
+ORDER BY position;
 
 -- name: insert_facts
 -- $1 whole rows
 INSERT INTO facts
 SELECT given.* FROM unnest($1::facts_0.facts[]) AS given
-ON CONFLICT (ledger_id, stream_id, stream_version) DO NOTHING;
+ON CONFLICT (ledger_id, position) DO NOTHING;
 
 -- name: read_standing
 -- Up to where the live generation knows everything; nothing where it was made by another version of the code, or lacks
@@ -75,9 +74,10 @@ FROM projections.facts AS begun
 CROSS JOIN LATERAL (
     SELECT
         count(*)::int AS events,
-        CASE WHEN bool_and(f.alone) THEN string_agg(f.told, ''::bytea ORDER BY f.stream_version) END AS told
-    FROM projections.facts AS f
-    WHERE f.ledger_id = begun.ledger_id AND f.stream_id = begun.stream_id AND f.position <= $4
+        CASE WHEN bool_and(f.alone) THEN string_agg(f.told, ''::bytea ORDER BY e.stream_version) END AS told
+    FROM ledger.events AS e
+    JOIN projections.facts AS f ON f.ledger_id = e.ledger_id AND f.position = e.position
+    WHERE e.ledger_id = begun.ledger_id AND e.stream_id = begun.stream_id AND e.position <= $4
 ) AS said
 WHERE begun.ledger_id = $1
   AND begun.position > $2
@@ -88,14 +88,14 @@ WHERE begun.ledger_id = $1
 
 -- name: read_streams
 -- What is known, up to a position, of these streams: event by event. $1 ledger_id, $2 stream_ids, $3 up to
-SELECT stream_id, alone, told
-FROM projections.facts
-WHERE ledger_id = $1 AND stream_id = ANY($2::text[]) AND position <= $3
-ORDER BY stream_id, stream_version;
+SELECT e.stream_id, f.alone, f.told
+FROM ledger.events AS e
+JOIN projections.facts AS f ON f.ledger_id = e.ledger_id AND f.position = e.position
+WHERE e.ledger_id = $1 AND e.stream_id = ANY($2::text[]) AND e.position <= $3
+ORDER BY e.stream_id, e.stream_version;
 
 -- name: delete_facts
--- $1 ledger_id, $2 and $3 streams and versions
-DELETE FROM facts AS f
-USING unnest($2::text[], $3::int[]) AS given (stream_id, stream_version)
-WHERE f.ledger_id = $1 AND f.stream_id = given.stream_id AND f.stream_version = given.stream_version
-RETURNING f.position;
+-- $1 ledger_id, $2 positions
+DELETE FROM facts
+WHERE ledger_id = $1 AND position = ANY($2::bigint[])
+RETURNING position;

@@ -1311,7 +1311,9 @@ CREATE TABLE webhook_logs_1.webhook_logs (
     created_at timestamp with time zone NOT NULL,
     body text,
     CONSTRAINT webhook_logs_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
-);
+)
+WITH (toast_tuple_target='8160');
+ALTER TABLE ONLY webhook_logs_1.webhook_logs ALTER COLUMN body SET STORAGE EXTERNAL;
 
 CREATE VIEW projections.webhook_logs AS
  SELECT ledger_id,
@@ -2110,7 +2112,9 @@ CREATE TABLE webhook_logs_0.webhook_logs (
     created_at timestamp with time zone NOT NULL,
     body text,
     CONSTRAINT webhook_logs_status_known CHECK ((status = ANY (ARRAY['processing'::text, 'success'::text, 'error'::text])))
-);
+)
+WITH (toast_tuple_target='8160');
+ALTER TABLE ONLY webhook_logs_0.webhook_logs ALTER COLUMN body SET STORAGE EXTERNAL;
 
 ALTER TABLE ONLY access.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (key_id);
@@ -2143,7 +2147,7 @@ ALTER TABLE ONLY calendar_events_0.calendar_events
     ADD CONSTRAINT calendar_events_pkey PRIMARY KEY (ledger_id, cal_com_event_id);
 
 ALTER TABLE ONLY facts_0.facts
-    ADD CONSTRAINT facts_pkey PRIMARY KEY (ledger_id, stream_id, stream_version);
+    ADD CONSTRAINT facts_pkey PRIMARY KEY (ledger_id, "position");
 
 ALTER TABLE ONLY interop.snapshots
     ADD CONSTRAINT snapshots_pkey PRIMARY KEY (ledger_id, recorder, originator_id, originator_version);
@@ -2173,7 +2177,7 @@ ALTER TABLE ONLY ledger.events
     ADD CONSTRAINT events_event_id_unique UNIQUE (ledger_id, event_id);
 
 ALTER TABLE ONLY ledger.events
-    ADD CONSTRAINT events_pkey PRIMARY KEY (ledger_id, stream_id, stream_version);
+    ADD CONSTRAINT events_pkey PRIMARY KEY (ledger_id, stream_id, stream_version) INCLUDE ("position");
 
 ALTER TABLE ONLY ledger.events
     ADD CONSTRAINT events_position_unique UNIQUE (ledger_id, "position");
@@ -2289,11 +2293,7 @@ CREATE INDEX calendar_events_doubted ON calendar_events_1.calendar_events USING 
 
 CREATE UNIQUE INDEX calendar_events_pkey ON calendar_events_1.calendar_events USING btree (ledger_id, cal_com_event_id);
 
-CREATE INDEX facts_by_position ON facts_0.facts USING btree (ledger_id, "position", stream_version);
-
-CREATE INDEX facts_by_position ON facts_1.facts USING btree (ledger_id, "position", stream_version);
-
-CREATE UNIQUE INDEX facts_pkey ON facts_1.facts USING btree (ledger_id, stream_id, stream_version);
+CREATE UNIQUE INDEX facts_pkey ON facts_1.facts USING btree (ledger_id, "position");
 
 CREATE INDEX deliveries_received_at ON ledger.deliveries USING btree (ledger_id, received_at DESC);
 
