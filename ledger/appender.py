@@ -106,10 +106,11 @@ class Appender:
         if self._closing or self.is_away:
             await asyncio.sleep(0)  # a caller who tries again at once must not keep the others from running
             raise StoreUnavailable(SHUTTING_DOWN if self._closing else AWAY)
-        since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        since = loop.time()
         if self._is_full():
             await self._wait_for_room()
-        return await self._put(ledger_id, events, since)
+        return await self._put(ledger_id, events, loop, since)
 
     def offer(self, ledger_id: LedgerId, events: Sequence[NewEvent]) -> asyncio.Future[list[Placed]] | None:
         """What `append` would wait for, for who has no task to wait in; it may raise the same.
@@ -118,14 +119,17 @@ class Appender:
         """
         if self._closing or self.is_away or self._is_full():
             return None
-        return self._put(ledger_id, events, asyncio.get_running_loop().time())
+        loop = asyncio.get_running_loop()
+        return self._put(ledger_id, events, loop, loop.time())
 
-    def _put(self, ledger_id: LedgerId, events: Sequence[NewEvent], since: float) -> asyncio.Future[list[Placed]]:
+    def _put(
+        self, ledger_id: LedgerId, events: Sequence[NewEvent], loop: asyncio.AbstractEventLoop, since: float
+    ) -> asyncio.Future[list[Placed]]:
         """The events are in the queue."""
         size_bytes = 0
         for event in events:
             size_bytes += len(event.body)
-        answer: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[Placed]] = loop.create_future()
         self._queue.append(
             _Request(ledger_id=ledger_id, events=events, answer=answer, size_bytes=size_bytes, since=since)
         )

@@ -16,6 +16,7 @@ from ledger.filing import Receipt
 from ledger.postgres import Connection, open_pool
 from ledger.store import NewEvent, append, read_ledgers
 from projections.catalogue import BY_NAME
+from projections.pages import NUMBERS_KEPT_MAX
 from projections.rebuild import Rebuild, read_progress
 from projections.runner import Runner
 from projections.upkeep import Upkeep
@@ -246,10 +247,20 @@ async def assert_rebuilt_is_live(
         assert_same(await filled(connection, database), live)
 
 
+@pytest.mark.parametrize("numbers_kept", [NUMBERS_KEPT_MAX, 1])
 async def test_what_lies_apart_in_the_log_is_found_whatever_range_it_lies_in(
-    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+    connection: asyncpg.Connection,
+    pool: asyncpg.Pool,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers_kept: int,
 ) -> None:
-    """Each case as it came and backwards, body by body and all at once, in logs of their own."""
+    """Each case as it came and backwards, body by body and all at once, in logs of their own.
+
+    Whether bookings known by number are few, or too many to be remembered.
+    """
+    for reader in ("pages", "filling"):
+        monkeypatch.setattr(f"projections.{reader}.NUMBERS_KEPT_MAX", numbers_kept)
     runner = Runner(pool, database)
     stories = {f"case-{number}": bodies for number, bodies in enumerate(CASES.values())}
     stories |= {f"{log}-backwards": bodies[::-1] for log, bodies in stories.items()}
