@@ -30,9 +30,12 @@ SCENARIOS = (
 )
 FIRST_DAY = datetime(2026, 1, 5, 8, tzinfo=UTC)
 
-PAGE_BODIES = 2_000
-"""So many are decoded and then folded, as a page is by the runner: it folds what it has just decoded."""
-PAGE_BOOKINGS = 600
+PAGE_BODIES = 500
+"""So many are decoded, and then folded: as where webhooks come in, what was decoded is still in the processor's cache.
+
+The facts of tens of thousands are not, and take twice as long to fold.
+"""
+PAGE_BOOKINGS = 150
 """Those of about as many bodies."""
 
 History = tuple[StreamId, list[Dated]]

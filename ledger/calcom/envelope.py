@@ -71,7 +71,9 @@ def open_envelope(body: bytes) -> Envelope:
     if trigger not in KNOWN_TRIGGERS:
         trigger = canonical_trigger(trigger) if trigger and trigger.isprintable() else None
     uid = _uid(payload.uid) or _uid(payload.booking_uid)
-    previous = _uid(payload.reschedule_uid) or _uid(payload.from_reschedule)
+    previous = None
+    if payload.reschedule_uid or payload.from_reschedule:
+        previous = _uid(payload.reschedule_uid) or _uid(payload.from_reschedule)
     return Envelope(
         topic=TOPICS.get(trigger or "", UNRECOGNISED_TOPIC),
         trigger=trigger,
