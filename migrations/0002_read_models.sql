@@ -297,7 +297,7 @@ CREATE SCHEMA facts_0;
 CREATE TABLE facts_0.facts (
     ledger_id int NOT NULL,
     position bigint NOT NULL,
-    stream_id text COLLATE "C" NOT NULL,
+    stream_id text NOT NULL,
     stream_version int NOT NULL,
     alone boolean NOT NULL,
     told bytea NOT NULL,

@@ -857,7 +857,7 @@ WITH (fillfactor='80');
 CREATE TABLE facts_0.facts (
     ledger_id integer NOT NULL,
     "position" bigint NOT NULL,
-    stream_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL,
     stream_version integer NOT NULL,
     alone boolean NOT NULL,
     told bytea NOT NULL
@@ -867,7 +867,7 @@ ALTER TABLE ONLY facts_0.facts ALTER COLUMN told SET STORAGE EXTERNAL;
 CREATE TABLE facts_1.facts (
     ledger_id integer NOT NULL,
     "position" bigint NOT NULL,
-    stream_id text NOT NULL COLLATE pg_catalog."C",
+    stream_id text NOT NULL,
     stream_version integer NOT NULL,
     alone boolean NOT NULL,
     told bytea NOT NULL

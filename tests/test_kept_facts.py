@@ -21,6 +21,7 @@ from ledger.store import Ledger, read_ledgers, read_log
 from ledger.vocabulary import Position
 from projections import facts
 from projections.catalogue import CATALOGUE
+from projections.filling import SQL as FILLING
 from projections.pages import Stretch, read_stretch
 from projections.runner import Runner
 from tests.builders import webhook
@@ -149,3 +150,14 @@ async def test_what_is_kept_and_cannot_be_read_is_decoded_again(connection: Ledg
     await connection.execute("UPDATE projections.facts SET told = '\\x93'")
     (event,) = (await stretch(connection, main, bodies=False)).events
     assert event.body == CREATED
+
+
+@pytest.mark.parametrize(("name", "values"), [("read_begun", (1, 0, 9, 9)), ("read_streams", (1, ["booking-a"], 9))])
+async def test_the_facts_of_a_booking_are_found_by_its_stream(
+    connection: LedgerConnection, name: str, values: tuple[object, ...]
+) -> None:
+    """Where texts of the two tables are not compared alike, the whole log is read for each booking."""
+    await file(connection, CREATED, MOVED)
+    await connection.execute(FILLING["prefer_indexes"])
+    plan = [row[0] for row in await connection.fetch(f"EXPLAIN {facts.SQL[name]}", *values)]
+    assert any("Index Cond" in line and "stream_id = " in line for line in plan), "\n".join(plan)
