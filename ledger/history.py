@@ -195,9 +195,9 @@ async def load_histories(
 
     `known` are streams that need not be read any more: all they hold up to the position. `valid_at` leaves out what
     happened after it. `number_streams` are all the streams of numbers up to the position, where somebody knows them.
-    `look_up_numbers` is a hint where to look: a number belongs to a uid once a body up to the
-    position says so. A chain longer than `CHAIN_LENGTH_MAX` is cut there: a booking beyond the cut, which has not been
-    read, is left out, so that none is told by half.
+    `look_up_numbers` is a hint where to look: a number belongs to a uid once a body up to the position says so. A chain
+    longer than `CHAIN_LENGTH_MAX` is cut there: a booking beyond the cut, which has not been read, is left out, so that
+    none is told by half.
     """
     if number_streams is not None:
         stream_ids = [one for one in stream_ids if one in number_streams or not is_number_stream(one)]

@@ -20,7 +20,6 @@ from ledger.vocabulary import StreamId
 
 DECODER_VERSION: Final = 1
 
-ONE_FACT: Final = b"\x91"
 _ARRAY_SHORT, _ARRAY_LONG = 0x90, b"\xdd"
 _ARRAY_SHORT_MAX = 15
 """How MessagePack begins an array: of so many elements in one byte, of more with their number in four."""

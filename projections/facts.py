@@ -6,6 +6,7 @@ a new generation. What most deliveries say is here as soon as they are in the lo
 projection keeps what the others say.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ledger.kept_facts import DECODER_VERSION
 from ledger.postgres import Connection
 from ledger.readings import Reading, chain_of
 from ledger.sql import load_statements
-from ledger.store import Ledger, RecordedEvent
+from ledger.store import TURN_EVENTS, Ledger, RecordedEvent
 from ledger.vocabulary import Position, StreamId
 from projections import differing
 from projections.differing import Differing
@@ -107,9 +108,17 @@ async def read_begun(
 async def read_page(
     connection: Connection, ledger: Ledger, *, after: Position, until: Position
 ) -> dict[Position, Reading]:
-    """What is kept of the events after one position and until another, as this decoder found it."""
+    """What is kept of the events after one position and until another, as this decoder found it.
+
+    Others have their turn in between.
+    """
     rows = await connection.fetch(SQL["read_page"], ledger.ledger_id, after, until, DECODER_VERSION)
-    return {position: _reading(stream_id, told, alone=alone) for position, stream_id, alone, told in rows}
+    kept: dict[Position, Reading] = {}
+    for begin in range(0, len(rows), TURN_EVENTS):
+        for position, stream_id, alone, told in rows[begin : begin + TURN_EVENTS]:
+            kept[position] = _reading(stream_id, told, alone=alone)
+        await asyncio.sleep(0)
+    return kept
 
 
 async def read_readings(

@@ -22,6 +22,7 @@ from ledger.history import WEBHOOK_TOPICS, load_histories, read_event
 from ledger.postgres import Connection, is_database_trouble
 from ledger.readings import Reading, is_number_stream
 from ledger.store import (
+    TURN_EVENTS,
     Ledger,
     RecordedEvent,
     read_events_at,
@@ -37,8 +38,6 @@ from projections.generations import read_visibility
 from projections.namesakes import without_namesakes
 from projections.projection import Page
 
-TURN_EVENTS = 100
-"""So many events are decoded before others have their turn: webhooks may be waiting in the same process."""
 READINGS_KEPT_MAX = 30_000
 NUMBERS_KEPT_MAX = 100_000
 STREAM_READINGS_KEPT_MAX = 200
