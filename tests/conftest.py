@@ -1,6 +1,7 @@
 """A real PostgreSQL for every test that asks: one cluster a session, a fresh database a test.
 
-`cluster` is a DSN, `empty_database` and `database` (migrated) are DSNs, `connection` is open on `database`.
+`cluster` is a DSN, `empty_database` and `database` (migrated) are DSNs, `connection` and `pool` are open on
+`database`.
 
 The same again on a second cluster, with fsync, since `serve` refuses a server without: `durable_cluster`,
 `durable_database`; on it a `server` process for one test. `shared_database` and `shared_server` are for the tests of
@@ -21,7 +22,7 @@ import pytest_asyncio
 
 from ledger.embedded import embedded_postgres
 from ledger.migrate import migrate
-from ledger.postgres import connect
+from ledger.postgres import connect, open_pool
 
 pytest.register_assert_rewrite("tests.serving")
 
@@ -117,6 +118,13 @@ async def shared_database(durable_cluster: str, durable_template: str) -> AsyncI
 @pytest_asyncio.fixture
 async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     opened = await connect(database)
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
+    opened = await open_pool(database)
     yield opened
     await opened.close()
 

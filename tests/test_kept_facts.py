@@ -1,6 +1,5 @@
 """What deliveries say is kept along with them, and read instead of their bodies, as if those had been decoded."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from random import Random
 
@@ -15,7 +14,7 @@ from ledger.calcom.envelope import Envelope
 from ledger.history import read_event
 from ledger.kept_facts import DECODER_VERSION, tell
 from ledger.links import LINK_TOPICS
-from ledger.postgres import LedgerConnection, open_pool
+from ledger.postgres import LedgerConnection
 from ledger.readings import Reading
 from ledger.store import Ledger, read_ledgers, read_log
 from ledger.vocabulary import Position
@@ -33,13 +32,6 @@ EVERYTHING = 10_000
 KEPT = "SELECT position, stream_id, stream_version, alone, told FROM projections.facts ORDER BY position"
 CREATED = webhook("BOOKING_CREATED", {"uid": "a", "title": "Bath"})
 MOVED = webhook("BOOKING_RESCHEDULED", {"uid": "b", "rescheduleUid": "a", "rescheduleId": 1})
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 @pytest_asyncio.fixture

@@ -31,7 +31,6 @@ from ledger.api_keys import (
     revoke_key,
 )
 from ledger.errors import BadParameter, NotFound, OperatorError
-from ledger.postgres import open_pool
 from ledger.vocabulary import Role
 from tests.serving import Server, assert_is_problem, connected, run, speaking_to, until
 
@@ -165,13 +164,6 @@ class Counting:
     def acquire(self) -> Any:
         self.asked += 1
         return self.pool.acquire()
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 async def test_a_mistyped_key_is_told_without_asking_the_database(pool: asyncpg.Pool) -> None:

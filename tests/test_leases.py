@@ -5,16 +5,14 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import count
 from uuid import UUID
 
 import asyncpg
 import msgspec
 import pytest
-import pytest_asyncio
 
-from ledger.postgres import open_pool
 from ledger.store import read_ledgers, read_log
 from ledger.vocabulary import Position
 from projections.applying import Applier
@@ -62,13 +60,6 @@ def working(dsn: str, *, lease_seconds: float) -> Iterator[Worker]:
         process.stdin.close()
         process.stdout.close()
         assert process.wait(timeout=30) in {0, -signal.SIGKILL}
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 async def lease(connection: asyncpg.Connection, projection: str = TALLY) -> tuple[UUID | None, int]:

@@ -1,26 +1,15 @@
 """Chains of many reschedules: one appointment, told whole or told alike where it is cut."""
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from ledger import history
-from ledger.postgres import open_pool
 from projections.runner import Runner
 from tests.builders import minutes, webhook
 from tests.rebuilding import PAGE_EVENTS, assert_same, filled, read_models
 from tests.serving import file
 
 MANY = 150
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 def name(number: int) -> str:

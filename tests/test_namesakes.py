@@ -1,13 +1,11 @@
 """Namesakes: a uid that reads like another booking's number. Both are shown, live and rebuilt, in any order."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
-from ledger.postgres import open_pool
 from projections.runner import Runner
 from tests.builders import minutes, people, webhook
 from tests.rebuilding import PAGE_EVENTS, assert_same, but_for_when, filled, read_models
@@ -44,13 +42,6 @@ SELECT c.cal_com_event_id, c.title, c.status, array_agg(a.email ORDER BY a.email
 FROM calendar_events AS c LEFT JOIN booking_attendees AS a ON a.uid = c.cal_com_event_id
 GROUP BY 1, 2, 3 ORDER BY 1
 """
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 async def shown(connection: asyncpg.Connection) -> list[tuple[object, ...]]:

@@ -1,7 +1,7 @@
 """Poison: an event that cannot be read or applied is parked, all else goes on, and a retry leaves no trace of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 from math import ceil, log2
@@ -17,7 +17,7 @@ from ledger import filing as filing_module
 from ledger import history as history_module
 from ledger.calcom.envelope import Envelope, open_envelope
 from ledger.calcom.meaning import Meaning, meaning_of
-from ledger.postgres import Connection, open_pool
+from ledger.postgres import Connection
 from ledger.store import Ledger, read_ledgers
 from projections import applying as applying_module
 from projections import facts as facts_module
@@ -49,13 +49,6 @@ from tests.worker import TALLY
 
 POISON = "poison"
 KEYS = "SELECT cal_com_event_id FROM calendar_events ORDER BY 1"
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 @pytest_asyncio.fixture

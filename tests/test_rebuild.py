@@ -1,6 +1,6 @@
 """Rebuilt is live: whatever the log holds, wherever it is cut, every row of every read model is the same again."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from random import Random
@@ -9,11 +9,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
-import pytest_asyncio
 
 from ledger.calcom.envelope import Envelope, open_envelope
 from ledger.filing import Receipt
-from ledger.postgres import Connection, open_pool
+from ledger.postgres import Connection
 from ledger.store import NewEvent, append, read_ledgers
 from projections.catalogue import BY_NAME
 from projections.pages import NUMBERS_KEPT_MAX
@@ -49,13 +48,6 @@ TANGLES = 40
 SWAP_MS_MAX = 500
 
 Pages = Callable[[], object]
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from ledger import postgres as postgres_module
 from ledger.errors import NotFound, RebuildUnderWay
-from ledger.postgres import Connection, open_pool
+from ledger.postgres import Connection
 from projections import rebuild as rebuild_module
 from projections.filling import Filler
 from projections.rebuild import (
@@ -54,13 +54,6 @@ HELD_SECONDS = 2
 BLOCKED_SECONDS_MAX = 1.0
 SWAP_MS_MAX = 500
 BODIES_AT_ONCE = 3
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

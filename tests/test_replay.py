@@ -1,7 +1,7 @@
 """Deliveries read again: what a decoder that has learnt something would change, and that change, a worker running."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -16,7 +16,6 @@ from ledger import history as history_module
 from ledger.calcom.envelope import Envelope, open_envelope
 from ledger.errors import RebuildUnderWay
 from ledger.links import linked_events
-from ledger.postgres import open_pool
 from ledger.settings import Secret, Settings
 from ledger.store import Ledger, append, read_ledgers, read_recorded
 from ledger.vocabulary import Position, StreamId
@@ -32,13 +31,6 @@ from tests.serving import file, until_current
 UNKNOWN = "BOOKING_SNOOZED"
 QUIET = 60
 """Bookings that nobody speaks of while deliveries are read again."""
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 @pytest_asyncio.fixture

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from random import Random
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from api.simulator.traffic import simulate
 from ledger.postgres import Connection, LedgerConnection, open_pool
@@ -30,13 +29,6 @@ FAILURES = 4
 """More than a runner tries an event before it parks it."""
 
 Trouble = Callable[[Connection], Awaitable[object]]
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest_asyncio
 from ledger.history import read_event
 from ledger.linked import read_links
 from ledger.links import linked_events, unlinked_event
-from ledger.postgres import open_pool
 from ledger.store import Ledger, append, read_ledgers, read_recorded
 from ledger.vocabulary import StreamId
 from projections.replay import ReplayFilter, replay
@@ -27,13 +26,6 @@ CREATED = webhook("BOOKING_CREATED", {"uid": "a", "title": "Bath", "attendees": 
 OTHER = webhook("BOOKING_CREATED", {"uid": "b", "title": "Clip", "attendees": people("ada@example.com")})
 NAMELESS = webhook("BOOKING_CANCELLED", {"attendees": people("ada@example.com")}, at=minutes(5))
 NAMELESS_MOVE = webhook("BOOKING_RESCHEDULED", {"rescheduleUid": "old", "rescheduleId": 1}, at=minutes(6))
-
-
-@pytest_asyncio.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool]:
-    opened = await open_pool(database)
-    yield opened
-    await opened.close()
 
 
 @pytest_asyncio.fixture
