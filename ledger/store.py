@@ -60,9 +60,6 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
 NOTIFY_CHANNEL = "ledger_events"
 EXPECTED_VERSION_SQLSTATE = "BL001"
-KEYS_DESTROYED = 0
-ROOT_KEY_RETIRED = -1
-"""In the place of an ordinal: nothing was appended, and the batch has to be sealed anew."""
 SEALINGS_MAX = 5
 TURN_EVENTS = 100
 """So many bodies are opened before others have their turn: webhooks may be waiting in the same process."""
@@ -176,30 +173,32 @@ async def append(
         if keyring.apart is not None and sealed.key_ids and not await keep_apart(keyring, ledger_id, sealed):
             await _use_other_root_key(connection, keyring)
             continue
-        rows = await _append_sealed(connection, ledger_id, given, sealed, erasures=erasures)
-        first = rows[0]["ordinal"] if rows else None
-        if first == KEYS_DESTROYED:
-            keys.heed(rows[0]["event_position"])
-        elif first == ROOT_KEY_RETIRED:
-            await _use_other_root_key(connection, keyring)
+        answer = await _append_sealed(connection, ledger_id, given, sealed, erasures=erasures)
+        if answer["refusal"] is None:
+            each = zip(answer["positions"], answer["versions"], answer["duplicates"], strict=True)
+            return [Placed(position=at, stream_version=version, duplicate=known) for at, version, known in each]
+        if answer["refusal"] == "keys_destroyed":
+            keys.heed(answer["erasures"])
         else:
-            return [Placed(position=at, stream_version=version, duplicate=known) for _, at, version, known in rows]
+            await _use_other_root_key(connection, keyring)
     raise StoreUnavailable("keys are being destroyed faster than a batch is sealed")
 
 
 async def _append_sealed(
     connection: Connection, ledger_id: LedgerId, events: Sequence[NewEvent], sealed: SealedBatch, *, erasures: int
-) -> list[asyncpg.Record]:
+) -> asyncpg.Record:
     keyring = keyring_of(connection)
+    event_ids = [event.event_id for event in events]
+    stream_ids = [event.stream_id for event in events]
     expected = [event.expected_version for event in events]
     told = [event.told for event in events]
     wrapping = keyring.wrapping if keyring.apart is None and sealed.key_ids else None
     try:
-        rows: list[asyncpg.Record] = await connection.fetch(
+        (answer,) = await connection.fetch(
             SQL["append_events"],
             ledger_id,
-            [event.event_id for event in events],
-            [event.stream_id for event in events],
+            event_ids,
+            stream_ids,
             [event.topic for event in events],
             sealed.states,
             sealed.encodings,
@@ -213,13 +212,14 @@ async def _append_sealed(
             erasures,
             told if any(one is not None for one in told) else None,
             DECODER_VERSION,
+            len(set(event_ids)) == len(events) == len(set(stream_ids)),
         )
     except asyncpg.PostgresError as error:
         if error.sqlstate != EXPECTED_VERSION_SQLSTATE:
             raise
         wanted, actual, stream_id = (error.detail or "0 0 a stream").split(" ", 2)
         raise VersionConflict(stream_id, expected=int(wanted), actual=int(actual)) from error
-    return rows
+    return answer
 
 
 async def _use_other_root_key(connection: Connection, keyring: Keyring) -> None:

@@ -5,9 +5,9 @@
 -- $9 metadata, $10 expected versions (null: no expectations at all, a null element: any), $11 the ids of the keys that the
 -- states are sealed under, $12 those keys, wrapped, $13 the root key that wraps them (all three null: not kept here),
 -- $14 how often keys are known to have been destroyed, $15 what the events say (null elements, or null: not known), $16 the
--- version of the decoder that found it
-SELECT ordinal, event_position, event_stream_version, duplicate
-FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+-- version of the decoder that found it, $17 whether no two share an id or a stream
+SELECT refusal, erasures, positions, versions, duplicates
+FROM ledger.append_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
 -- name: read_ledgers
 SELECT ledger_id, name, event_id_key

@@ -114,9 +114,11 @@ COMMENT ON FUNCTION ledger.destroy_keys IS 'Bodies sealed under these keys canno
 -- `told` is what each event says, where whoever files it knows, without its place (`ledger/kept_facts.py`): it is kept
 -- where the live facts were made by the same version of the decoder, `told_by`.
 --
--- Where keys were destroyed since the caller last looked, nothing is appended, and the one row of the answer has the
--- ordinal 0 and the count as its position: seal again, and call again, in the same transaction if need be. So too with
--- the ordinal -1 where the root key is retired or unknown, so that nothing is ever sealed that could not be opened.
+-- The answer is one row, with arrays of what each event got. With a `refusal` nothing is appended: `keys_destroyed` where
+-- they were since the caller last looked, with the count there is now, and `root_key_retired` where it is, or is unknown,
+-- so that nothing is ever sealed that could not be opened. Seal again, and call again, in the same transaction if need be.
+--
+-- `are_apart`: no two of the events share an id or a stream. Saying so where it is not true fails on a unique index.
 --
 -- Every statement costs, so there are few, and what only a batch with repeats needs is done for such a batch alone. An
 -- array's elements are taken by their number, since `unnest` of ten arrays would put each of them into a table first.
@@ -140,8 +142,14 @@ CREATE FUNCTION ledger.append_events(
     wrapped_by text,
     known_erasures bigint,
     told bytea[],
-    told_by int
-) RETURNS TABLE (ordinal int, event_position bigint, event_stream_version int, duplicate boolean)
+    told_by int,
+    are_apart boolean,
+    OUT refusal text,
+    OUT erasures bigint,
+    OUT positions bigint[],
+    OUT versions int[],
+    OUT duplicates boolean[]
+)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET client_encoding = 'UTF8'
@@ -159,15 +167,17 @@ DECLARE
     moment timestamptz;
     given_ids uuid[];
     fresh int[];
-    versions int[];
     running bytea;
     digests bytea[] := '{}';
     micros bigint;
 BEGIN
     SELECT ledgers.position, ledgers.digest, ledgers.recorded_at, ledgers.erasures INTO STRICT head
     FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
-    IF head.erasures <> known_erasures THEN
-        RETURN QUERY SELECT 0, head.erasures, 0, false;
+    positions := '{}';
+    versions := '{}';
+    erasures := head.erasures;
+    IF erasures <> known_erasures THEN
+        refusal := 'keys_destroyed';
         RETURN;
     END IF;
 
@@ -179,7 +189,7 @@ BEGIN
         EXISTS (
             SELECT FROM ledger.events AS known
             WHERE known.ledger_id = into_ledger AND known.event_id = ANY (event_ids)
-        ) OR cardinality(event_ids) > (
+        ) OR NOT are_apart AND cardinality(event_ids) > (
             SELECT count(DISTINCT given.event_id) FROM unnest(event_ids) AS given (event_id)
         ) AS has_repeats,
         told IS NOT NULL AND EXISTS (
@@ -188,7 +198,7 @@ BEGIN
         ) AS keeps_facts
     INTO seen;
     IF wrapped_by IS NOT NULL AND NOT seen.has_root_key THEN
-        RETURN QUERY SELECT -1, 0::bigint, 0, false;
+        refusal := 'root_key_retired';
         RETURN;
     END IF;
     moment := greatest(clock_timestamp(), head.recorded_at);
@@ -223,9 +233,9 @@ BEGIN
 
     IF cardinality(event_ids) > 0 THEN
         -- The version each event gets.
-        versions := ARRAY(
-            SELECT
-                coalesce(
+        IF are_apart THEN
+            versions := ARRAY(
+                SELECT 1 + coalesce(
                     (
                         SELECT e.stream_version FROM ledger.events AS e
                         WHERE e.ledger_id = into_ledger AND e.stream_id = stream_ids[new.at]
@@ -233,10 +243,25 @@ BEGIN
                         LIMIT 1
                     ),
                     0
-                ) + (row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.at))::int
-            FROM generate_series(1, cardinality(event_ids)) AS new (at)
-            ORDER BY new.at
-        );
+                )
+                FROM generate_series(1, cardinality(event_ids)) AS new (at)
+            );
+        ELSE
+            versions := ARRAY(
+                SELECT
+                    coalesce(
+                        (
+                            SELECT e.stream_version FROM ledger.events AS e
+                            WHERE e.ledger_id = into_ledger AND e.stream_id = stream_ids[new.at]
+                            ORDER BY e.stream_version DESC
+                            LIMIT 1
+                        ),
+                        0
+                    ) + (row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.at))::int
+                FROM generate_series(1, cardinality(event_ids)) AS new (at)
+                ORDER BY new.at
+            );
+        END IF;
 
         IF expected_versions IS NOT NULL THEN
             SELECT
@@ -274,6 +299,7 @@ BEGIN
                     || ledger.sized(stream_ids[at], topics[at], sources[at], metadatas[at]) || sha256(states[at])
             );
             digests := array_append(digests, running);
+            positions := array_append(positions, head.position + at);
         END LOOP;
 
         INSERT INTO ledger.events (
@@ -305,16 +331,14 @@ BEGIN
     END IF;
 
     IF seen.has_repeats THEN
-        RETURN QUERY
-            SELECT given.at::int, e.position, e.stream_version, given.at <> ALL (fresh)
-            FROM unnest(given_ids) WITH ORDINALITY AS given (event_id, at)
-            JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
-            ORDER BY given.at;
+        SELECT
+            array_agg(e.position ORDER BY given.at), array_agg(e.stream_version ORDER BY given.at),
+            array_agg(given.at <> ALL (fresh) ORDER BY given.at)
+        INTO positions, versions, duplicates
+        FROM unnest(given_ids) WITH ORDINALITY AS given (event_id, at)
+        JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id;
     ELSE
-        RETURN QUERY
-            SELECT new.at, head.position + new.at, versions[new.at], false
-            FROM generate_series(1, cardinality(versions)) AS new (at)
-            ORDER BY new.at;
+        duplicates := array_fill(false, ARRAY[cardinality(event_ids)]);
     END IF;
 END
 $$;

@@ -191,7 +191,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], key_ids uuid[], wrapped_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer) RETURNS TABLE(ordinal integer, event_position bigint, event_stream_version integer, duplicate boolean)
+CREATE FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], key_ids uuid[], wrapped_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer, are_apart boolean, OUT refusal text, OUT erasures bigint, OUT positions bigint[], OUT versions integer[], OUT duplicates boolean[]) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET client_encoding TO 'UTF8'
@@ -209,15 +209,17 @@ DECLARE
     moment timestamptz;
     given_ids uuid[];
     fresh int[];
-    versions int[];
     running bytea;
     digests bytea[] := '{}';
     micros bigint;
 BEGIN
     SELECT ledgers.position, ledgers.digest, ledgers.recorded_at, ledgers.erasures INTO STRICT head
     FROM ledger.ledgers WHERE ledgers.ledger_id = into_ledger FOR UPDATE;
-    IF head.erasures <> known_erasures THEN
-        RETURN QUERY SELECT 0, head.erasures, 0, false;
+    positions := '{}';
+    versions := '{}';
+    erasures := head.erasures;
+    IF erasures <> known_erasures THEN
+        refusal := 'keys_destroyed';
         RETURN;
     END IF;
 
@@ -229,7 +231,7 @@ BEGIN
         EXISTS (
             SELECT FROM ledger.events AS known
             WHERE known.ledger_id = into_ledger AND known.event_id = ANY (event_ids)
-        ) OR cardinality(event_ids) > (
+        ) OR NOT are_apart AND cardinality(event_ids) > (
             SELECT count(DISTINCT given.event_id) FROM unnest(event_ids) AS given (event_id)
         ) AS has_repeats,
         told IS NOT NULL AND EXISTS (
@@ -238,7 +240,7 @@ BEGIN
         ) AS keeps_facts
     INTO seen;
     IF wrapped_by IS NOT NULL AND NOT seen.has_root_key THEN
-        RETURN QUERY SELECT -1, 0::bigint, 0, false;
+        refusal := 'root_key_retired';
         RETURN;
     END IF;
     moment := greatest(clock_timestamp(), head.recorded_at);
@@ -273,9 +275,9 @@ BEGIN
 
     IF cardinality(event_ids) > 0 THEN
         -- The version each event gets.
-        versions := ARRAY(
-            SELECT
-                coalesce(
+        IF are_apart THEN
+            versions := ARRAY(
+                SELECT 1 + coalesce(
                     (
                         SELECT e.stream_version FROM ledger.events AS e
                         WHERE e.ledger_id = into_ledger AND e.stream_id = stream_ids[new.at]
@@ -283,10 +285,25 @@ BEGIN
                         LIMIT 1
                     ),
                     0
-                ) + (row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.at))::int
-            FROM generate_series(1, cardinality(event_ids)) AS new (at)
-            ORDER BY new.at
-        );
+                )
+                FROM generate_series(1, cardinality(event_ids)) AS new (at)
+            );
+        ELSE
+            versions := ARRAY(
+                SELECT
+                    coalesce(
+                        (
+                            SELECT e.stream_version FROM ledger.events AS e
+                            WHERE e.ledger_id = into_ledger AND e.stream_id = stream_ids[new.at]
+                            ORDER BY e.stream_version DESC
+                            LIMIT 1
+                        ),
+                        0
+                    ) + (row_number() OVER (PARTITION BY stream_ids[new.at] ORDER BY new.at))::int
+                FROM generate_series(1, cardinality(event_ids)) AS new (at)
+                ORDER BY new.at
+            );
+        END IF;
 
         IF expected_versions IS NOT NULL THEN
             SELECT
@@ -324,6 +341,7 @@ BEGIN
                     || ledger.sized(stream_ids[at], topics[at], sources[at], metadatas[at]) || sha256(states[at])
             );
             digests := array_append(digests, running);
+            positions := array_append(positions, head.position + at);
         END LOOP;
 
         INSERT INTO ledger.events (
@@ -355,21 +373,19 @@ BEGIN
     END IF;
 
     IF seen.has_repeats THEN
-        RETURN QUERY
-            SELECT given.at::int, e.position, e.stream_version, given.at <> ALL (fresh)
-            FROM unnest(given_ids) WITH ORDINALITY AS given (event_id, at)
-            JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id
-            ORDER BY given.at;
+        SELECT
+            array_agg(e.position ORDER BY given.at), array_agg(e.stream_version ORDER BY given.at),
+            array_agg(given.at <> ALL (fresh) ORDER BY given.at)
+        INTO positions, versions, duplicates
+        FROM unnest(given_ids) WITH ORDINALITY AS given (event_id, at)
+        JOIN ledger.events AS e ON e.ledger_id = into_ledger AND e.event_id = given.event_id;
     ELSE
-        RETURN QUERY
-            SELECT new.at, head.position + new.at, versions[new.at], false
-            FROM generate_series(1, cardinality(versions)) AS new (at)
-            ORDER BY new.at;
+        duplicates := array_fill(false, ARRAY[cardinality(event_ids)]);
     END IF;
 END
 $$;
 
-COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], key_ids uuid[], wrapped_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer) IS 'Appends a batch under the head''s lock; see migrations/0001 and 0008.';
+COMMENT ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], key_ids uuid[], wrapped_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer, are_apart boolean, OUT refusal text, OUT erasures bigint, OUT positions bigint[], OUT versions integer[], OUT duplicates boolean[]) IS 'Appends a batch under the head''s lock; see migrations/0001 and 0008.';
 
 CREATE FUNCTION ledger.destroy_keys(of_ledger integer, key_ids uuid[]) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2359,7 +2375,7 @@ ALTER TABLE ONLY ledger.erased_streams
 ALTER TABLE ONLY ledger.swept_bookings
     ADD CONSTRAINT swept_bookings_of_sweep FOREIGN KEY (ledger_id, sweep_id) REFERENCES ledger.sweeps(ledger_id, sweep_id) ON DELETE CASCADE;
 
-REVOKE ALL ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], key_ids uuid[], wrapped_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION ledger.append_events(into_ledger integer, event_ids uuid[], stream_ids text[], topics text[], states bytea[], encodings smallint[], occurred_ats timestamp with time zone[], sources text[], metadatas text[], expected_versions integer[], key_ids uuid[], wrapped_keys bytea[], wrapped_by text, known_erasures bigint, told bytea[], told_by integer, are_apart boolean, OUT refusal text, OUT erasures bigint, OUT positions bigint[], OUT versions integer[], OUT duplicates boolean[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION ledger.destroy_keys(of_ledger integer, key_ids uuid[]) FROM PUBLIC;
 

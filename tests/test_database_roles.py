@@ -33,7 +33,7 @@ BODIES = [webhook("BOOKING_CREATED", {"uid": f"booking{number}", "title": "Bath"
 PASSWORD = "a password of our own, / and @ and %"
 APPEND_NOTHING = """
     SELECT * FROM ledger.append_events(
-        1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, 0, NULL, 1
+        1, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL, NULL, NULL, NULL, 0, NULL, 1, true
     )
 """
 
