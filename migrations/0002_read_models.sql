@@ -352,8 +352,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY i.indnatts DESC, pattern.relname
 $$;
 
+-- Whoever rebuilds builds several at once, each by one process: for tables of this size, to start more takes longer than
+-- what they would save, and people are at work meanwhile.
 CREATE FUNCTION projections.add_index(projection text, generation int, name text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET max_parallel_maintenance_workers = 0
+AS $$
 DECLARE
     pattern text := projections.schema_of(projection, 0);
 BEGIN
@@ -365,8 +370,13 @@ BEGIN
 END
 $$;
 
+-- From 9,000 rows of each table, whatever its size: enough to plan by. From PostgreSQL's 30,000 it takes longer than all
+-- indexes of the wide ones together; autovacuum looks at as many later.
 CREATE FUNCTION projections.analyze_tables(projection text, generation int) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET default_statistics_target = 30
+AS $$
 DECLARE
     place regclass;
 BEGIN

@@ -466,6 +466,7 @@ CREATE FUNCTION ledger.sized(VARIADIC texts text[]) RETURNS bytea
 CREATE FUNCTION projections.add_index(projection text, generation integer, name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET max_parallel_maintenance_workers TO '0'
     AS $$
 DECLARE
     pattern text := projections.schema_of(projection, 0);
@@ -481,6 +482,7 @@ $$;
 CREATE FUNCTION projections.analyze_tables(projection text, generation integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET default_statistics_target TO '30'
     AS $$
 DECLARE
     place regclass;
