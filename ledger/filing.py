@@ -25,14 +25,14 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The event's metadata: how the delivery came. `secret` is the index of the secret that verified it.
 
     `signature` is Cal.com's, by which the body can be checked again, and `secret_id` tells under which secret; events
-    of before they were kept have neither.
+    of before they were kept have neither. Written under short names: it lies beside every body of a few hundred bytes.
     """
 
-    received_at: datetime
+    received_at: datetime = msgspec.field(name="at")
     secret: int = 0
-    version: str | None = None
+    version: str | None = msgspec.field(default=None, name="v")
     signature: bytes | None = msgspec.field(default=None, name="mac")
-    secret_id: str | None = None
+    secret_id: str | None = msgspec.field(default=None, name="key")
 
 
 def file_delivery(ledger: Ledger, body: bytes, receipt: Receipt, *, fresh_id: UUID) -> Filing:

@@ -25,20 +25,21 @@ CREATE TABLE ledger.ledgers (
     CONSTRAINT ledgers_event_id_key_length CHECK (octet_length(event_id_key) = 32)
 );
 
+-- Columns of a fixed width come first, the widest of them where they need no padding: 10 bytes an event less.
 CREATE TABLE ledger.events (
     ledger_id int NOT NULL,
-    position bigint NOT NULL,
-    stream_id text NOT NULL,
     stream_version int NOT NULL,
-    event_id uuid NOT NULL,
-    topic text NOT NULL,
-    state bytea NOT NULL,
-    encoding smallint NOT NULL,
+    position bigint NOT NULL,
     occurred_at timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL,
+    event_id uuid NOT NULL,
+    encoding smallint NOT NULL,
+    stream_id text NOT NULL,
+    topic text NOT NULL,
     source text NOT NULL,
     metadata text NOT NULL,
     digest bytea NOT NULL,
+    state bytea NOT NULL,
     CONSTRAINT events_pkey PRIMARY KEY (ledger_id, stream_id, stream_version) INCLUDE (position),
     CONSTRAINT events_position_unique UNIQUE (ledger_id, position),
     CONSTRAINT events_event_id_unique UNIQUE (ledger_id, event_id),

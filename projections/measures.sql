@@ -36,7 +36,7 @@ ORDER BY g.projection;
 SELECT l.ledger_id, last.received_at
 FROM ledger.ledgers AS l
 CROSS JOIN LATERAL (
-    SELECT coalesce((e.metadata::jsonb ->> 'received_at')::timestamptz, e.recorded_at) AS received_at
+    SELECT coalesce((e.metadata::jsonb ->> 'at')::timestamptz, e.recorded_at) AS received_at
     FROM ledger.events AS e
     WHERE e.ledger_id = l.ledger_id AND e.position > l.position - $1::bigint AND e.source = 'webhook'
     ORDER BY e.position DESC

@@ -278,7 +278,10 @@ async def test_a_change_at_either_end_is_found(nine_events: asyncpg.Connection, 
             10,
             [
                 """
-                INSERT INTO ledger.events
+                INSERT INTO ledger.events (
+                    ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at,
+                    recorded_at, source, metadata, digest
+                )
                 SELECT ledger_id, 10, 'booking-new', 1, gen_random_uuid(), topic, state, encoding, occurred_at,
                     recorded_at, source, metadata, digest
                 FROM ledger.events WHERE position = 9
@@ -319,7 +322,10 @@ async def test_a_second_row_of_one_position_is_found_even_at_the_end_of_a_page(
     await nine_events.execute("ALTER TABLE ledger.events DROP CONSTRAINT events_position_unique")
     await nine_events.execute(
         """
-        INSERT INTO ledger.events
+        INSERT INTO ledger.events (
+            ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at,
+            source, metadata, digest
+        )
         SELECT ledger_id, $1, 'booking-x', 1, gen_random_uuid(), topic, state, encoding, occurred_at, recorded_at,
             source, metadata, digest
         FROM ledger.events WHERE position = 2

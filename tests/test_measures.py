@@ -53,7 +53,10 @@ SELECT 1, date_trunc('minute', now()) - interval '1 minute' * n, 'main', 10,
     '{1,2}', '{5,5}', 2, '{1,2}', '{5,5}', 2
 FROM generate_series(0, 30 * 24 * 60) AS n;
 
-INSERT INTO ledger.events
+INSERT INTO ledger.events (
+    ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source,
+    metadata, digest
+)
 SELECT 1, n, 'booking-' || n, 1, gen_random_uuid(), 'calcom.ping', '{}', 0, now(), now(), 'webhook', '{}', ''
 FROM generate_series(1, 40000) AS n;
 
@@ -113,7 +116,10 @@ async def test_the_last_webhook_of_a_ledger_is_the_last_of_its_webhooks_by_when_
     assert await read_last_webhooks(connection) == {MAIN: minutes(4), other: recorded_at}
     await connection.execute(
         """
-        INSERT INTO ledger.events
+        INSERT INTO ledger.events (
+            ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at,
+            source, metadata, digest
+        )
         SELECT 1, n, 'booking-' || n, 1, gen_random_uuid(), 'calcom.observed', '', 0, now(), now(), 'reconcile', '{}',
             ''
         FROM generate_series(3, 1002) AS n;

@@ -59,7 +59,10 @@ WHERE (e.position, other.position) IN ((%d, %d), (%d, %d))
 """
 # A copy of the row at one position, at another and in a stream of its own.
 INSERT = """
-INSERT INTO ledger.events
+INSERT INTO ledger.events (
+    ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source,
+    metadata, digest
+)
 SELECT
     ledger_id, %d, 'booking-inserted', 1, gen_random_uuid(), topic, state, encoding, occurred_at, recorded_at, source,
     metadata, digest

@@ -142,7 +142,7 @@ async def test_the_version_of_the_payload_is_noted_where_it_can_be_read(
         answer = await http.post(WEBHOOK, content=body, headers=headers)
         assert answer.status_code == 200
         noted.append(
-            await log.fetchval("SELECT metadata::jsonb->>'version' FROM ledger.events ORDER BY position DESC LIMIT 1")
+            await log.fetchval("SELECT metadata::jsonb->>'v' FROM ledger.events ORDER BY position DESC LIMIT 1")
         )
     assert noted == ["2021-10-20", None, None]
 
