@@ -78,6 +78,7 @@ TAKING_PART: dict[str, set[str]] = {
     "queries": {f"{BOOKINGS_ASKED:,} bookings", f"{2 * BOOKINGS_ASKED:,} bookings"},
     "verify": {proving.OURS, proving.HASHING, rebuilding.READING},
     "disk": {storing.OURS, storing.BODY, storing.AS_JSONB, storing.AS_BYTEA},
+    "growth": {f"into a log of {events:,} events" for events in PLAN.sizes},
     "start": {starting.OURS, receiving.LITESTAR_TUTORIAL, starting.HELP, starting.PYTHON},
 }
 

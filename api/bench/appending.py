@@ -59,7 +59,7 @@ def compare_appends(bench: Bench) -> list[Comparison]:
 
 def _contenders(bench: Bench, databases: Databases, bodies: Sequence[bytes]) -> Iterator[Contender | Skipped]:
     seconds, peers = bench.plan.seconds, databases.peers
-    yield Contender(name=OURS, run=lambda: uvloop.run(_ours(databases.ours, bodies, seconds)))
+    yield Contender(name=OURS, run=lambda: uvloop.run(append_ours(databases.ours, bodies, seconds)))
     yield library_appends.contender(peers, bodies, callers=CALLERS, seconds=seconds)
     yield Contender(
         name=appends.UNORDERED,
@@ -75,7 +75,8 @@ def _contenders(bench: Bench, databases: Databases, bodies: Sequence[bytes]) -> 
     yield Contender(name=appends.COPIED, run=lambda: uvloop.run(appends.copy_rows(peers, rows)))
 
 
-async def _ours(dsn: str, bodies: Sequence[bytes], seconds: float) -> Sample:
+async def append_ours(dsn: str, bodies: Sequence[bytes], seconds: float) -> Sample:
+    """What `CALLERS` got done, each with one event of a stream of its own at a time."""
     pool = await open_pool(dsn)
     async with pool, Appender(pool).running() as appender:
         async with pool.acquire() as connection:

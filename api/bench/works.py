@@ -41,6 +41,7 @@ WORKS: Mapping[str, Work] = MappingProxyType(
         "queries": Work("api.bench.asking:compare_queries", "Each query among few bookings and among many."),
         "verify": Work("api.bench.proving:compare_proofs", "The whole chain recomputed."),
         "disk": Work("api.bench.storing:compare_rooms", "Bytes an event takes, indexes included."),
+        "growth": Work("api.bench.growing:compare_growth", "Events made durable in logs of several lengths."),
         "start": Work("api.bench.starting:compare_starts", "Start to first answer, memory when idle, --help."),
     }
 )
