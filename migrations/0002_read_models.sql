@@ -228,8 +228,28 @@ CREATE TABLE calendar_events_0.booking_statistics_by_month (
     CONSTRAINT booking_statistics_by_month_pkey PRIMARY KEY (ledger_id, month, event_type, host_email)
 );
 
+-- The same of all event types and hosts together, by day and by month: years day by day are sums of few rows, too.
+CREATE TABLE calendar_events_0.booking_statistics_in_all (
+    ledger_id int NOT NULL,
+    unit text COLLATE "C" NOT NULL,
+    first_day date NOT NULL,
+    bookings int NOT NULL,
+    scheduled int NOT NULL,
+    confirmed int NOT NULL,
+    completed int NOT NULL,
+    no_show int NOT NULL,
+    cancelled int NOT NULL,
+    rescheduled int NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings int NOT NULL,
+    CONSTRAINT booking_statistics_in_all_pkey PRIMARY KEY (ledger_id, unit, first_day),
+    CONSTRAINT booking_statistics_in_all_unit_known CHECK (unit IN ('day', 'month'))
+);
+
 ALTER TABLE calendar_events_0.booking_statistics SET (fillfactor = 80);
 ALTER TABLE calendar_events_0.booking_statistics_by_month SET (fillfactor = 80);
+ALTER TABLE calendar_events_0.booking_statistics_in_all SET (fillfactor = 80);
 
 CREATE SCHEMA booking_attendees_0;
 

@@ -1,4 +1,4 @@
-"""The read model `booking_statistics`: bookings counted by day of start, event type and host; and the same by month.
+"""The read model `booking_statistics`: bookings by day of start, event type and host; the same by month, and in all.
 
 It belongs to the projection `calendar_events`: a booking that changes is taken out where it was counted before, as that
 table still has it, and counted where it belongs now.
@@ -7,7 +7,6 @@ table still has it, and counted where it belongs now.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
-from operator import add as add_up
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,19 +64,9 @@ class Tally:
         """The values of `booking_statistics`, in its order of columns, in order of the key; nothing of no change."""
         return [
             (ledger.ledger_id, *key, ledger.name, *figures, figures[SCHEDULED] > 0 or figures[CONFIRMED] > 0)
-            for key, figures in self._changed()
+            for key, figures in sorted(self.figures.items())
+            if any(figures)
         ]
-
-    def rows_by_month(self, ledger: Ledger) -> list[tuple[Any, ...]]:
-        """The same of `booking_statistics_by_month`."""
-        months = Tally()
-        for (day, event_type, host_email), figures in self.figures.items():
-            sums = months.figures[day.replace(day=1), event_type, host_email]
-            sums[:] = map(add_up, sums, figures)
-        return [(ledger.ledger_id, *key, ledger.name, *figures) for key, figures in months._changed()]
-
-    def _changed(self) -> list[tuple[Key, list[int]]]:
-        return sorted((key, figures) for key, figures in self.figures.items() if any(figures))
 
 
 async def read_counted(connection: Connection, ledger: Ledger, uids: Sequence[str]) -> list[Counted]:
@@ -87,11 +76,9 @@ async def read_counted(connection: Connection, ledger: Ledger, uids: Sequence[st
 
 async def add(connection: Connection, ledger: Ledger, tally: Tally) -> None:
     """The statistics have moved by the tally."""
-    rows, by_month = tally.rows(ledger), tally.rows_by_month(ledger)
+    rows = tally.rows(ledger)
     if rows:
         await connection.execute(SQL["add_figures"], rows)
-    if by_month:
-        await connection.execute(SQL["add_figures_by_month"], by_month)
 
 
 async def fill(connection: Connection, ledger: Ledger, tally: Tally) -> None:
@@ -100,6 +87,7 @@ async def fill(connection: Connection, ledger: Ledger, tally: Tally) -> None:
 
 
 async def unite(connection: Connection) -> None:
-    """One row for each key, and the months are summed."""
+    """One row for each key, and the months and all are summed."""
     await connection.execute(SQL["unite_rows"])
     await connection.execute(SQL["sum_months"])
+    await connection.execute(SQL["sum_all"])

@@ -1,13 +1,15 @@
 """Figures over stretches of days: how many bookings of which status, how many minutes, by day, event type or host.
 
-They are summed from the read model's days, and where it may be from its months, so that years cost little.
+They are summed from the read model's days, and where it may be from its months and from what is counted in all, so that
+years cost little.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
+import asyncpg
 import msgspec
 
 from ledger.postgres import Connection
@@ -21,10 +23,9 @@ Group = Literal["day", "week", "month", "event_type", "host"]
 RATE_DIGITS = 4
 LONGEST_MONTH = timedelta(days=31)
 
-COUNTED = (
-    *("bookings", "scheduled", "confirmed", "completed", "no_show", "cancelled", "rescheduled"),
-    *("minutes_booked", "lead_minutes", "led_bookings"),
-)
+Row: TypeAlias = asyncpg.Record | tuple[Any, ...]
+"""Of figures: the label, then what is counted, in the order of the statements' columns."""
+COLUMNS = 11
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,19 +65,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_report(connection: Connection, ledger: Ledger, period: Period, group: Group) -> Report:
     """The figures of every group that has a booking, in the order of their labels, and of all together."""
-    found = await fetch_planned(
-        connection,
-        SQL["sum_figures"],
-        ledger.ledger_id,
-        period.first,
-        period.end,
-        period.host,
-        period.event_type,
-        group,
-        *_whole_months(period, group),
-    )
-    rows = [dict(row) for row in found]
-    return Report(figures=[_figures(row["label"], row) for row in rows], total=_figures(None, _summed(rows)))
+    values = (ledger.ledger_id, period.first, period.end, *_whole_months(period, group), group)
+    if group in ("day", "week", "month") and period.host is None and period.event_type is None:
+        rows = await fetch_planned(connection, SQL["sum_all"], *values)
+    else:
+        rows = await fetch_planned(connection, SQL["sum_figures"], *values, period.host, period.event_type)
+    return Report(figures=list(map(_figures, rows)), total=_figures(_summed(rows)))
 
 
 def _whole_months(period: Period, group: Group) -> tuple[date, date]:
@@ -92,27 +86,41 @@ def _next_month(day: date) -> date:
     return (month + LONGEST_MONTH).replace(day=1) if date.max - month >= LONGEST_MONTH else date.max
 
 
-def _summed(rows: Sequence[Mapping[str, int]]) -> Mapping[str, int]:
-    return {name: sum(row[name] for row in rows) for name in COUNTED}
+def _summed(rows: Sequence[Row]) -> Row:
+    """A row of all, under no label."""
+    _labels, *columns = zip(*rows, strict=True) if rows else ((),) * COLUMNS
+    return (None, *map(sum, columns))
 
 
-def _figures(label: str | None, counted: Mapping[str, int]) -> Figures:
-    lead_minutes = _share(counted["lead_minutes"], counted["led_bookings"], 0)
+def _figures(row: Row) -> Figures:
+    (
+        label,
+        bookings,
+        scheduled,
+        confirmed,
+        completed,
+        no_show,
+        cancelled,
+        rescheduled,
+        minutes_booked,
+        lead_minutes,
+        led_bookings,
+    ) = row
     return Figures(
         label=label,
-        bookings=counted["bookings"],
-        scheduled=counted["scheduled"],
-        confirmed=counted["confirmed"],
-        completed=counted["completed"],
-        no_show=counted["no_show"],
-        cancelled=counted["cancelled"],
-        rescheduled=counted["rescheduled"],
-        minutes_booked=counted["minutes_booked"],
-        lead_minutes=None if lead_minutes is None else int(lead_minutes),
-        cancellation_rate=_share(counted["cancelled"], counted["bookings"] - counted["rescheduled"], RATE_DIGITS),
-        no_show_rate=_share(counted["no_show"], counted["completed"] + counted["no_show"], RATE_DIGITS),
+        bookings=bookings,
+        scheduled=scheduled,
+        confirmed=confirmed,
+        completed=completed,
+        no_show=no_show,
+        cancelled=cancelled,
+        rescheduled=rescheduled,
+        minutes_booked=minutes_booked,
+        lead_minutes=round(lead_minutes / led_bookings) if led_bookings else None,
+        cancellation_rate=_rate(cancelled, bookings - rescheduled),
+        no_show_rate=_rate(no_show, completed + no_show),
     )
 
 
-def _share(part: int, whole: int, digits: int) -> float | None:
-    return round(part / whole, digits) if whole else None
+def _rate(part: int, whole: int) -> float | None:
+    return round(part / whole, RATE_DIGITS) if whole else None

@@ -732,6 +732,24 @@ CREATE TABLE calendar_events_0.booking_statistics_by_month (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE calendar_events_0.booking_statistics_in_all (
+    ledger_id integer NOT NULL,
+    unit text NOT NULL COLLATE pg_catalog."C",
+    first_day date NOT NULL,
+    bookings integer NOT NULL,
+    scheduled integer NOT NULL,
+    confirmed integer NOT NULL,
+    completed integer NOT NULL,
+    no_show integer NOT NULL,
+    cancelled integer NOT NULL,
+    rescheduled integer NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings integer NOT NULL,
+    CONSTRAINT booking_statistics_in_all_unit_known CHECK ((unit = ANY (ARRAY['day'::text, 'month'::text])))
+)
+WITH (fillfactor='80');
+
 CREATE TABLE calendar_events_0.calendar_events (
     ledger_id integer NOT NULL,
     id uuid NOT NULL,
@@ -819,6 +837,24 @@ CREATE TABLE calendar_events_1.booking_statistics_by_month (
     minutes_booked bigint NOT NULL,
     lead_minutes bigint NOT NULL,
     led_bookings integer NOT NULL
+)
+WITH (fillfactor='80');
+
+CREATE TABLE calendar_events_1.booking_statistics_in_all (
+    ledger_id integer NOT NULL,
+    unit text NOT NULL COLLATE pg_catalog."C",
+    first_day date NOT NULL,
+    bookings integer NOT NULL,
+    scheduled integer NOT NULL,
+    confirmed integer NOT NULL,
+    completed integer NOT NULL,
+    no_show integer NOT NULL,
+    cancelled integer NOT NULL,
+    rescheduled integer NOT NULL,
+    minutes_booked bigint NOT NULL,
+    lead_minutes bigint NOT NULL,
+    led_bookings integer NOT NULL,
+    CONSTRAINT booking_statistics_in_all_unit_known CHECK ((unit = ANY (ARRAY['day'::text, 'month'::text])))
 )
 WITH (fillfactor='80');
 
@@ -1143,6 +1179,22 @@ CREATE VIEW projections.booking_statistics_by_month AS
     lead_minutes,
     led_bookings
    FROM calendar_events_1.booking_statistics_by_month;
+
+CREATE VIEW projections.booking_statistics_in_all AS
+ SELECT ledger_id,
+    unit,
+    first_day,
+    bookings,
+    scheduled,
+    confirmed,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    minutes_booked,
+    lead_minutes,
+    led_bookings
+   FROM calendar_events_1.booking_statistics_in_all;
 
 CREATE VIEW projections.calendar_events AS
  SELECT ledger_id,
@@ -2102,6 +2154,22 @@ CREATE VIEW shown.booking_statistics_by_month AS
     led_bookings
    FROM calendar_events_1.booking_statistics_by_month;
 
+CREATE VIEW shown.booking_statistics_in_all AS
+ SELECT ledger_id,
+    unit,
+    first_day,
+    bookings,
+    scheduled,
+    confirmed,
+    completed,
+    no_show,
+    cancelled,
+    rescheduled,
+    minutes_booked,
+    lead_minutes,
+    led_bookings
+   FROM calendar_events_1.booking_statistics_in_all;
+
 CREATE TABLE sync_lag_0.sync_lag (
     ledger_id integer NOT NULL,
     minute timestamp with time zone NOT NULL,
@@ -2157,6 +2225,9 @@ ALTER TABLE ONLY booking_attendees_0.booking_attendees
 
 ALTER TABLE ONLY calendar_events_0.booking_statistics_by_month
     ADD CONSTRAINT booking_statistics_by_month_pkey PRIMARY KEY (ledger_id, month, event_type, host_email);
+
+ALTER TABLE ONLY calendar_events_0.booking_statistics_in_all
+    ADD CONSTRAINT booking_statistics_in_all_pkey PRIMARY KEY (ledger_id, unit, first_day);
 
 ALTER TABLE ONLY calendar_events_0.booking_statistics
     ADD CONSTRAINT booking_statistics_pkey PRIMARY KEY (ledger_id, day, event_type, host_email);
@@ -2282,6 +2353,8 @@ CREATE INDEX calendar_events_doubted ON calendar_events_0.calendar_events USING 
 CREATE INDEX booking_statistics_ahead ON calendar_events_1.booking_statistics USING btree (ledger_id, day) WHERE ahead;
 
 CREATE UNIQUE INDEX booking_statistics_by_month_pkey ON calendar_events_1.booking_statistics_by_month USING btree (ledger_id, month, event_type, host_email);
+
+CREATE UNIQUE INDEX booking_statistics_in_all_pkey ON calendar_events_1.booking_statistics_in_all USING btree (ledger_id, unit, first_day);
 
 CREATE UNIQUE INDEX booking_statistics_pkey ON calendar_events_1.booking_statistics USING btree (ledger_id, day, event_type, host_email);
 

@@ -26,7 +26,6 @@ from api.bench.peers import appends, each_event, emmett, library_appends, messag
 from api.bench.pictures import picture
 from api.bench.plan import Bench, Plan, sizes_up_to
 from api.bench.queries import Timed
-from api.bench.questions import LONGER_AMONG_MORE, QUESTIONS
 from api.bench.rounds import Comparison, Contender, Sample, compare, in_figure, keeping, led_by, percentile, told_once
 from api.bench.servers import SECRET, Databases, our_server, peer_server
 from api.bench.works import WORKS
@@ -166,10 +165,6 @@ def test_queries_are_told_once_each_from_the_most_bookings_to_the_fewest() -> No
     assert [one.name for one in told.measured] == ["1,000,000 bookings", "100,000 bookings", "10,000 bookings"]
     assert [one.goal for one in told.measured] == [asking.GOAL_MS, None, 1 / asking.GROWTH_MAX]
     assert told.measured[2].ratio == pytest.approx(2 / 3)
-    (longer,) = LONGER_AMONG_MORE
-    told = asking.compared([msgspec.structs.replace(one, query=longer) for one in timed])
-    assert [one.goal for one in told.measured] == [asking.GOAL_MS, None, None]
-    assert longer in QUESTIONS
 
 
 def test_those_whose_packages_are_not_here_are_left_out_with_a_word(

@@ -150,7 +150,7 @@ async def assert_read_models_match_those_of_a_calm_day(connection: asyncpg.Conne
         """
         TRUNCATE
             calendar_events_1.calendar_events, calendar_events_1.booking_statistics,
-            calendar_events_1.booking_statistics_by_month,
+            calendar_events_1.booking_statistics_by_month, calendar_events_1.booking_statistics_in_all,
             booking_attendees_1.booking_attendees, webhook_logs_1.webhook_logs, sync_lag_1.sync_lag;
         UPDATE projections.checkpoints SET position = 0;
         SELECT pg_notify('ledger_events', '1');

@@ -1,6 +1,7 @@
 """Dashboards over HTTP: a day's appointments in any time zone, a salon's, and figures that count the bookings."""
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -314,6 +315,22 @@ async def test_statistics_are_the_same_whether_a_month_is_cut_or_whole(
         within = [row for row in rows if first <= day_of(row) < end]
         assert {name: told["total"][name] for name in counted(within)} == counted(within), (first, end)
     assert len(months) > 1
+
+
+@pytest.mark.parametrize("group", LABELS)
+async def test_statistics_of_one_host_and_event_type_are_a_count_of_theirs(
+    http: httpx.AsyncClient, models: asyncpg.Connection, group: str
+) -> None:
+    rows = await bookings(models)
+    name, narrowed = "host", {row["host_email"] for row in rows if row["host_email"]}
+    if group == "host":
+        name, narrowed = "event_type", {row["event_type"] for row in rows if row["event_type"]}
+    assert len(narrowed) > 1
+    for value in narrowed:
+        told = await asked(http, "/api/dashboard/statistics", group=group, **{name: value}, **ENTIRE)
+        own = [row for row in rows if row[{"host": "host_email"}.get(name, name)] == value]
+        assert {one["label"]: one["bookings"] for one in told["figures"]} == Counter(map(LABELS[group], own)), value
+        assert {name: told["total"][name] for name in counted(own)} == counted(own)
 
 
 async def test_statistics_have_rates_and_the_average_lead_as_the_view_has_them(

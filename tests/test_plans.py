@@ -33,7 +33,7 @@ NUMBER, CALENDAR_ID, ROOT = (
     "calendar_events_by_ical_uid",
     "calendar_events_by_root",
 )
-DAYS, AHEAD, STREAMS = "booking_statistics_pkey", "booking_statistics_ahead", "events_pkey"
+AHEAD, STREAMS = "booking_statistics_ahead", "events_pkey"
 BY_NAME = {ROW, NUMBER, CALENDAR_ID, ROOT, METADATA, ATTENDEE}
 
 # Empty where the planner may choose: a walk along the start times, or all of a small table, can be as good.
@@ -69,7 +69,7 @@ USED: Mapping[str, set[str]] = {
     "client": {CLIENT},
     "clients by id": {CLIENT},
     "clients by last visit": {START, CLIENT},
-    "statistics, a week by day": {DAYS},
+    "statistics, a week by day": set(),
     "statistics, ten years by month": set(),
     "statistics, a year by host": set(),
 }
@@ -228,6 +228,7 @@ CHANGES: Mapping[str, str] = {
     "calendar_events": "status = 'no_show', no_show = true, position = position + 1 WHERE booking_number % 100 = 7",
     "booking_statistics": f"{COUNTED_ANEW} WHERE ahead AND event_type IN ('type-3', 'type-rare')",
     "booking_statistics_by_month": f"{COUNTED_ANEW} WHERE event_type = 'type-3'",
+    "booking_statistics_in_all": f"{COUNTED_ANEW} WHERE unit = 'month'",
 }
 
 

@@ -95,7 +95,7 @@ async def assert_every_event_once(connection: asyncpg.Connection, pool: asyncpg.
         """
         TRUNCATE
             calendar_events_1.calendar_events, calendar_events_1.booking_statistics,
-            calendar_events_1.booking_statistics_by_month,
+            calendar_events_1.booking_statistics_by_month, calendar_events_1.booking_statistics_in_all,
             booking_attendees_1.booking_attendees, webhook_logs_1.webhook_logs, sync_lag_1.sync_lag;
         UPDATE projections.checkpoints SET position = 0 WHERE projection <> 'tally';
         """

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from api.bench.callers import P99
 from api.bench.plan import Bench
 from api.bench.queries import Timed, measure_queries
-from api.bench.questions import LONGER_AMONG_MORE
 from api.bench.rounds import Comparison, told_once
 
 GOAL_MS = 5.0
@@ -34,7 +33,7 @@ def compared(timed: Sequence[Timed]) -> Comparison:
     goals = {}
     if most >= BOOKINGS_OF_GOALS:
         goals = {names[most]: GOAL_MS}
-        if FEWEST_OF_GOALS in names and by_size[most].query not in LONGER_AMONG_MORE:
+        if FEWEST_OF_GOALS in names:
             goals[names[FEWEST_OF_GOALS]] = 1 / GROWTH_MAX
     return told_once(
         f"query: {by_size[most].query}, p50",

@@ -34,6 +34,7 @@ async def fill(connection: Connection, bookings: int, *, now: datetime = NOW) ->
     await connection.execute(SQL["fill_attendees"])
     await connection.execute(SQL["fill_statistics"])
     await connection.execute(SQL["fill_statistics_by_month"])
+    await connection.execute(SQL["fill_statistics_in_all"])
     await connection.execute(SQL["fill_log"], now)
     await connection.execute(SQL["move_head"], now)
     for projection in PROJECTIONS:

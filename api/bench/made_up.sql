@@ -99,7 +99,8 @@ SELECT
     coalesce(sum(duration_minutes) FILTER (WHERE status NOT IN ('cancelled', 'rescheduled')), 0), 7200 * count(*),
     count(*), bool_or(status IN ('scheduled', 'confirmed'))
 FROM projections.calendar_events
-GROUP BY ledger_id, (start_time AT TIME ZONE 'UTC')::date, event_type, host_email, ledger;
+GROUP BY ledger_id, (start_time AT TIME ZONE 'UTC')::date, event_type, host_email, ledger
+ORDER BY ledger_id, (start_time AT TIME ZONE 'UTC')::date, event_type, host_email;
 
 -- name: fill_statistics_by_month
 INSERT INTO projections.booking_statistics_by_month (
@@ -111,7 +112,23 @@ SELECT
     sum(confirmed), sum(completed), sum(no_show), sum(cancelled), sum(rescheduled), sum(minutes_booked),
     sum(lead_minutes), sum(led_bookings)
 FROM projections.booking_statistics
-GROUP BY 1, 2, 3, 4, 5;
+GROUP BY 1, 2, 3, 4, 5
+ORDER BY 1, 2, 3, 4;
+
+-- name: fill_statistics_in_all
+INSERT INTO projections.booking_statistics_in_all (
+    ledger_id, unit, first_day, bookings, scheduled, confirmed, completed, no_show, cancelled, rescheduled,
+    minutes_booked, lead_minutes, led_bookings
+)
+SELECT
+    ledger_id, span.unit, span.first_day, sum(bookings), sum(scheduled), sum(confirmed), sum(completed), sum(no_show),
+    sum(cancelled), sum(rescheduled), sum(minutes_booked), sum(lead_minutes), sum(led_bookings)
+FROM projections.booking_statistics
+CROSS JOIN LATERAL (
+    VALUES ('day', day), ('month', date_trunc('month', day::timestamp)::date)
+) AS span (unit, first_day)
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3;
 
 -- name: fill_log
 -- One delivery a booking, in the order of their numbers; its digest chains nothing. $1 when the last was recorded

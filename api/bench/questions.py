@@ -174,6 +174,3 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
         "statistics, a year by host": lambda one: _report(one, NOW.date() - timedelta(days=365), "host"),
     }
 )
-
-LONGER_AMONG_MORE = frozenset({"statistics, ten years by month"})
-"""Whose answers are longer among more bookings, which are of more years: that they take longer too is no fault."""
