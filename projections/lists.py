@@ -1,9 +1,10 @@
 """Lists of bookings from the read model, page by page.
 
-A list is narrowed by an index wherever there is one. Two filters have none, on purpose: a status changes so often that
-an index of it would make most writes dearer, and an index of all texts would cost more than all the others together. So
-one page looks at `LOOKED_AT_MAX` bookings at the most and then says how far it came. It may be short, or empty, and
-still not be the last.
+A list goes along one index, by the filter that the fewest bookings pass. Whatever else is asked for is looked for in
+what lies there: of two filters that many bookings pass, but none passes both, there would be no end. Two filters have
+no index at all, on purpose: a status changes so often that one would make most writes dearer, and an index of all texts
+would cost more than all the others together. So one page looks at `LOOKED_AT_MAX` bookings at the most and then says
+how far it came. It may be short, or empty, and still not be the last.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,10 +26,12 @@ from projections.texts import storable
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
 LOOKED_AT_MAX = 1_000
-"""How many bookings one page looks at, at the most, for those that a list narrowed by status or text has in it."""
+"""How many bookings one page looks at, at the most, for those that fit; a list does not go by metadata of more."""
 NAMED_MAX = 10_000
 """How many bookings may have one name; a metadata value that more have is none."""
 NUMBER_MAX = 2**63 - 1
+BROAD = ("host", "salon", "event_type")
+"""Filters that many bookings pass; those that the fewest do come first."""
 LITERALLY = "***="
 """What follows in a regular expression of PostgreSQL is text."""
 
@@ -58,6 +61,14 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 
     start_time: datetime | None
     uid: str
+
+
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    rows: int = msgspec.field(name="Plan Rows")
+
+
+class _Explained(msgspec.Struct, frozen=True, kw_only=True):
+    plan: _Plan = msgspec.field(name="Plan")
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +104,7 @@ async def list_page(
     bookings: list[CalendarEvent] = []
     named = None if narrowed.name is None else await _find_named(connection, ledger, narrowed.name)
     text = storable(narrowed.text)
+    along = await _choose_way(connection, ledger, narrowed)
     for with_start, begin in _stretches(narrowed, after):
         starts_from = narrowed.starts_from
         if narrowed.statuses is not None and with_start:
@@ -112,6 +124,7 @@ async def list_page(
             with_start,
             max(LOOKED_AT_MAX, rows_max + 1),
             _attendee_path(text),
+            along,
         )
         bookings += [calendar_event_of(row) for row in rows if row["fits"]]
         if len(bookings) > rows_max:
@@ -174,8 +187,20 @@ def _conditions(ledger: Ledger, narrowed: Filter, starts_from: datetime | None) 
         narrowed.client,
         narrowed.pet,
         narrowed.salon,
-        None if narrowed.metadata is None else msgspec.json.encode(narrowed.metadata).decode(),
+        _told_in_json(narrowed.metadata),
     )
+
+
+async def _choose_way(connection: Connection, ledger: Ledger, narrowed: Filter) -> str | None:
+    """The filter along which the list goes; None where one that few pass leads the way by itself, or there is none."""
+    if any(one is not None for one in (narrowed.name, narrowed.attendee, narrowed.client, narrowed.pet)):
+        return None
+    if narrowed.metadata is not None:
+        rows = await connection.fetch(SQL["guess_bookings"], ledger.ledger_id, _told_in_json(narrowed.metadata))
+        (explained,) = msgspec.json.decode(rows[0][0], type=list[_Explained])
+        if explained.plan.rows <= LOOKED_AT_MAX:
+            return "metadata"
+    return next((name for name in BROAD if getattr(narrowed, name) is not None), None)
 
 
 async def _first_start(
@@ -204,6 +229,10 @@ async def _find_named(connection: Connection, ledger: Ledger, name: str) -> list
     if len(rows) > NAMED_MAX:
         raise BadParameter("name", f"is that of more than {NAMED_MAX:,} bookings; narrow the list by metadata.<key>")
     return [row[0] for row in rows]
+
+
+def _told_in_json(metadata: dict[str, str] | None) -> str | None:
+    return None if metadata is None else msgspec.json.encode(metadata).decode()
 
 
 def _attendee_path(text: str | None) -> str | None:

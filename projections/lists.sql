@@ -4,12 +4,14 @@
 -- name: list_bookings
 -- A page of bookings by start, those without one last; just those with one or just those without, where $18 says so.
 -- Every filter is null for "any", and is then no condition at all, since the statement is planned for the values it is
--- given; every other one finds its index. Status and text have none: they are looked for in $19 bookings at most, and
--- the last of so many is answered whether it fits or not, for the next page to go on from.
+-- given. Attendee, client, pet and uids each find their index, and so does the one filter that $21 names. Every other one
+-- is looked for in $19 bookings at most, and the last of so many is answered whether it fits or not, for the next page to
+-- go on from.
 -- $1 ledger_id, $2 statuses, $3 and $4 start from and before, $5 attendee, $6 host, $7 event type, $8 client, $9 pet,
 -- $10 salon, $11 metadata to contain (jsonb), $12 regular expression for texts, $13 and $14 start and uid after which to
 -- go on, $15 at most so many, $16 uids to choose from, $17 uids to leave out, $18 whether with or without a start, $19 how
--- many to look at, $20 path to the text in attendees
+-- many to look at, $20 path to the text in attendees, $21 host, event_type, salon or metadata: along which to go (null:
+-- none of them)
 SELECT
     id, cal_com_event_id, ledger, salon_id, client_id, pet_id, title, description, start_time, end_time,
     duration_minutes, status, booking_status, attendee_email, attendee_name, attendee_phone, attendees, host_email,
@@ -21,6 +23,10 @@ FROM (
         c.*,
         row_number() OVER (ORDER BY c.start_time, c.cal_com_event_id) AS place,
         ($2::text[] IS NULL OR c.status = ANY($2))
+        AND ($6::text IS NULL OR c.host_email = $6)
+        AND ($7::text IS NULL OR c.event_type = $7)
+        AND ($10::text IS NULL OR c.salon_id = $10)
+        AND ($11::jsonb IS NULL OR c.metadata @> $11)
         AND (
             $12::text IS NULL
             OR c.title ~* $12
@@ -41,12 +47,12 @@ FROM (
               )
           )
       )
-      AND ($6::text IS NULL OR c.host_email = $6)
-      AND ($7::text IS NULL OR c.event_type = $7)
+      AND ($21::text IS DISTINCT FROM 'host' OR c.host_email = $6)
+      AND ($21 IS DISTINCT FROM 'event_type' OR c.event_type = $7)
       AND ($8::text IS NULL OR c.client_id = $8)
       AND ($9::text IS NULL OR c.pet_id = $9)
-      AND ($10::text IS NULL OR c.salon_id = $10)
-      AND ($11::jsonb IS NULL OR c.metadata @> $11)
+      AND ($21 IS DISTINCT FROM 'salon' OR c.salon_id = $10)
+      AND ($21 IS DISTINCT FROM 'metadata' OR c.metadata @> $11)
       AND ($16::text[] IS NULL OR c.cal_com_event_id = ANY($16))
       AND ($17::text[] IS NULL OR c.cal_com_event_id <> ALL($17))
       AND CASE
@@ -61,9 +67,17 @@ WHERE fits OR place = $19
 ORDER BY start_time, cal_com_event_id
 LIMIT $15;
 
+-- name: guess_bookings
+-- How many bookings have this metadata, as PostgreSQL guesses from its statistics: a plan in JSON, which is carried out by
+-- nobody. $1 ledger_id, $2 metadata (jsonb)
+EXPLAIN (FORMAT JSON)
+SELECT FROM projections.calendar_events
+WHERE ledger_id = $1 AND metadata @> $2::jsonb;
+
 -- name: find_first_day
 -- The first day from a moment on, in UTC, that has a booking of one of these statuses; null where none has. No index of
--- calendar_events holds a status, so a list of it begins here. The days with something `ahead` have an index of their own.
+-- calendar_events holds a status, so a list of it begins here. The days with something `ahead` have an index of their own;
+-- for all else the first month is found first, since there are far fewer of those to look through in vain.
 -- $1 ledger_id, $2 statuses, $3 from (null: any time), $4 host, $5 event type (null: any)
 SELECT min(day)::timestamp AT TIME ZONE 'UTC'
 FROM projections.booking_statistics
@@ -71,7 +85,25 @@ WHERE ledger_id = $1
   AND ($3::timestamptz IS NULL OR day >= ($3 AT TIME ZONE 'UTC')::date)
   AND ($4::text IS NULL OR host_email = $4)
   AND ($5::text IS NULL OR event_type = $5)
-  AND (ahead OR NOT $2::text[] <@ '{scheduled, confirmed}')
+  AND CASE
+      WHEN $2::text[] <@ '{scheduled, confirmed}' THEN ahead
+      ELSE day >= (
+          SELECT min(month)
+          FROM projections.booking_statistics_by_month
+          WHERE ledger_id = $1
+            AND ($3 IS NULL OR month >= date_trunc('month', $3 AT TIME ZONE 'UTC')::date)
+            AND ($4 IS NULL OR host_email = $4)
+            AND ($5 IS NULL OR event_type = $5)
+            AND (
+                ('scheduled' = ANY($2) AND scheduled > 0)
+                OR ('confirmed' = ANY($2) AND confirmed > 0)
+                OR ('completed' = ANY($2) AND completed > 0)
+                OR ('no_show' = ANY($2) AND no_show > 0)
+                OR ('cancelled' = ANY($2) AND cancelled > 0)
+                OR ('rescheduled' = ANY($2) AND rescheduled > 0)
+            )
+      )
+  END
   AND (
       ('scheduled' = ANY($2) AND scheduled > 0)
       OR ('confirmed' = ANY($2) AND confirmed > 0)

@@ -106,6 +106,12 @@ def with_names(everything: Sequence[CalendarEvent]) -> dict[str, Filter]:
         "event type, cancelled": Filter(event_type=moved.event_type, statuses=["cancelled"]),
         "host of nobody": Filter(host="nobody@example.com", statuses=["scheduled"]),
         "attendee": Filter(attendee=peopled.attendee_email),
+        "host and event type": Filter(host=moved.host_email, event_type=moved.event_type),
+        "host and metadata": Filter(host=moved.host_email, metadata={"source": "website"}),
+        "event type and metadata nobody has": Filter(event_type=moved.event_type, metadata={"source": "nowhere"}),
+        "attendee, host and metadata": Filter(
+            attendee=moved.attendee_email, host=moved.host_email, metadata={"source": "website"}
+        ),
         "named by a uid of a chain": Filter(name=moved.cal_com_event_id),
         "named by the chain's first uid": Filter(name=moved.root_uid),
         "named by a number": Filter(name=str(numbered.booking_number)),
@@ -146,6 +152,10 @@ async def test_a_page_looks_at_so_many_bookings_and_then_says_how_far_it_came(
     everything = await list_bookings(current, ledger, Filter(), after=None, rows_max=ALL)
     page = await list_page(current, ledger, Filter(text="zebra crossing"), after=None, rows_max=3)
     assert (page.bookings, page.following) == ([], lists.cursor_of(everything[9]))
+    host = next(one.host_email for one in everything if one.host_email is not None)
+    theirs = [one for one in everything if one.host_email == host]
+    page = await list_page(current, ledger, Filter(host=host, event_type="of nobody"), after=None, rows_max=3)
+    assert (page.bookings, page.following) == ([], lists.cursor_of(theirs[9]))
 
 
 async def test_a_list_of_a_status_begins_on_the_first_day_that_has_it(

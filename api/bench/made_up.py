@@ -46,3 +46,8 @@ async def fill(connection: Connection, bookings: int, *, now: datetime = NOW) ->
 def uid_of(number: int) -> str:
     """The uid of the booking of this number, as the statement `fill_bookings` makes it."""
     return md5(f"uid{number}".encode(), usedforsecurity=False).hexdigest()[:UID_CHARACTERS]
+
+
+def host_of(number: int) -> str:
+    """The host of every booking whose number leaves this rest when it is divided by `HOSTS`."""
+    return f"host-{number}@studio.example.com"

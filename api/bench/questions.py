@@ -17,6 +17,7 @@ from api.bench.made_up import (
     NOW,
     RARE_EVENT_TYPE,
     SALONS,
+    host_of,
     uid_of,
 )
 from ledger.postgres import Connection
@@ -55,7 +56,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
         return f"pet-{self.rng.randrange(self.bookings // BOOKINGS_A_PET)}"
 
     def host(self) -> str:
-        return f"host-{self.rng.randrange(HOSTS)}@studio.example.com"
+        return host_of(self.rng.randrange(HOSTS))
 
     def salon(self) -> str:
         return f"salon-{self.rng.randrange(SALONS)}"
@@ -146,6 +147,11 @@ LISTS: Mapping[str, Callable[[Asking], Filter]] = MappingProxyType(
         "list, name: e-mail": lambda one: Filter(name=one.person()),
         "list, name: metadata value": lambda one: Filter(name=one.client()),
         "list, text many have": lambda _: Filter(text="mind the stairs"),
+        "list, host and salon that never meet (one page)": lambda _: Filter(host=host_of(1), salon="salon-2"),
+        "list, host and metadata that never meet (one page)": lambda _: Filter(
+            host=host_of(0), metadata={"source": "website"}
+        ),
+        "list, host who has no such status": lambda _: Filter(host=host_of(1), statuses=["rescheduled"]),
         "list, text nobody has (one page)": lambda _: Filter(text="zebra"),
     }
 )
