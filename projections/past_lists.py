@@ -16,10 +16,10 @@ from ledger.errors import BadParameter
 from ledger.history import load_histories
 from ledger.postgres import Connection
 from ledger.sql import load_statements
-from ledger.store import Ledger, read_head, read_position_as_of
+from ledger.store import Ledger, read_number_streams, read_position_as_of
 from ledger.vocabulary import Position, StreamId
 from projections.calendar_events import CalendarEvent, calendar_event, number_lookup
-from projections.lists import NUMBER_MAX, Cursor, Filter, Listed, cursor_of, fetch_planned, list_page
+from projections.lists import NUMBER_MAX, Cursor, Filter, Listed, cursor_of, list_page
 from projections.texts import REPLACEMENT
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
@@ -28,6 +28,8 @@ _NUMBER_STREAM = re.compile(re.escape(NUMBER_STREAM_PREFIX) + "([0-9]{1,19})")
 
 EVENTS_SINCE_MAX = 200_000
 """How far back, in events, a list of the past may lie: what they touched is folded again for every page."""
+NUMBER_STREAMS_MAX = 1_000
+"""Streams of numbers are read all, if they are no more than this; else each booking's number is looked for."""
 
 
 class _Changed(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +54,6 @@ async def list_page_as_of(
     Raises BadParameter where more than `EVENTS_SINCE_MAX` events have been recorded since.
     """
     position = await read_position_as_of(connection, ledger.ledger_id, as_of)
-    head = await read_head(connection, ledger.ledger_id)
-    if head.position - position > EVENTS_SINCE_MAX:
-        raise BadParameter("as_of", f"lies more than {EVENTS_SINCE_MAX:,} events back; ask for single bookings")
     changed = await _find_changed(connection, ledger, position)
     then = await _folded(connection, ledger, changed, position, confirm_on_accept=confirm_on_accept)
     folded = [*changed.uids, *(event.cal_com_event_id for event in then)]
@@ -74,9 +73,12 @@ async def list_page_as_of(
 
 
 async def _find_changed(connection: Connection, ledger: Ledger, position: Position) -> _Changed:
-    """What events after the position have touched, and the others of the same chains."""
-    rows = await fetch_planned(connection, SQL["find_streams_since"], ledger.ledger_id, position)
-    streams = [StreamId(row["stream_id"]) for row in rows]
+    """What events after the position have touched, and the others of the same chains. Raises BadParameter."""
+    streams: list[StreamId] | None = await connection.fetchval(
+        SQL["find_streams_since"], ledger.ledger_id, position, EVENTS_SINCE_MAX
+    )
+    if streams is None:
+        raise BadParameter("as_of", f"lies more than {EVENTS_SINCE_MAX:,} events back; ask for single bookings")
     by_number = [_NUMBER_STREAM.fullmatch(stream_id) for stream_id in streams]
     numbers = [number for found in by_number if found and (number := int(found[1])) <= NUMBER_MAX]
     own = [stream_id for stream_id in streams if stream_id.startswith(BOOKING_STREAM_PREFIX)]
@@ -105,6 +107,9 @@ async def _folded(
         changed.streams,
         up_to=position,
         look_up_numbers=number_lookup(connection, ledger),
+        number_streams=await read_number_streams(
+            connection, ledger.ledger_id, up_to=position, streams_max=NUMBER_STREAMS_MAX
+        ),
     )
     return [
         calendar_event(booking, ledger.name, confirm_on_accept=confirm_on_accept)

@@ -60,7 +60,11 @@ async def ledger(connection: asyncpg.Connection) -> Ledger:
     strange = webhook(
         "BOOKING_CREATED", {"uid": "strange", "title": 'Later: 100 % "(.*)" \\s a\x00b', "attendees": people}
     )
-    told = [*bodies, *timeless, strange]
+    numbered = [
+        webhook("BOOKING_CREATED", {"bookingId": 4_711, "title": "Later", **named})
+        for named in ({}, {"uid": "numbered"})
+    ]
+    told = [numbered[0], *bodies, *timeless, strange, numbered[1]]
     for begin in range(0, len(told), BODIES_AT_ONCE):
         await file(connection, *told[begin : begin + BODIES_AT_ONCE])
     return await main_ledger(connection)
@@ -191,6 +195,7 @@ async def test_pages_of_the_past_however_short_are_together_the_same(
             whole = await past(current, ledger, narrowed, as_of, rows_max=ALL)
             with monkeypatch.context() as patched:
                 patched.setattr(lists, "LOOKED_AT_MAX", 4)
+                patched.setattr("projections.past_lists.NUMBER_STREAMS_MAX", 0)
                 assert await past(current, ledger, narrowed, as_of, rows_max=3) == whole
 
 
