@@ -70,6 +70,7 @@ CREATE TABLE ledger.deliveries (
 );
 
 CREATE INDEX deliveries_received_at ON ledger.deliveries (ledger_id, received_at DESC);
+CREATE INDEX deliveries_of_event ON ledger.deliveries (ledger_id, position) WHERE outcome = 'duplicate';
 
 CREATE FUNCTION ledger.refuse_change() RETURNS trigger
 LANGUAGE plpgsql AS $$

@@ -1,5 +1,6 @@
 """Lists of deliveries, page by page: what went wrong first, then the rest, the latest of each first."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -60,6 +61,7 @@ async def list_deliveries(
 ) -> list[Delivery]:
     """Errors first; fewer than `rows_max` means the end."""
     found: list[Delivery] = []
+    triggers = await _unrecognised(connection, narrowed.triggers) if narrowed.is_unrecognised else narrowed.triggers
     for is_error in (True, False):
         is_wanted = narrowed.status is None or (narrowed.status == "error") is is_error
         if not is_wanted or len(found) == rows_max or (after is not None and is_error and not after.is_error):
@@ -72,15 +74,21 @@ async def list_deliveries(
             is_error,
             place and place.created_at,
             place and place.id,
-            narrowed.triggers,
+            triggers,
             narrowed.booking,
             narrowed.received_from,
             narrowed.received_before,
-            RECOGNISED if narrowed.is_unrecognised else None,
             rows_max - len(found),
         )
         found += [Delivery(**dict(row)) for row in rows]
     return found
+
+
+async def _unrecognised(connection: Connection, triggers: Sequence[str] | None) -> list[str]:
+    """What deliveries say they are that is not known to be anything; of these triggers, where they are given."""
+    rows = await connection.fetch(SQL["list_seldom_types"])
+    found = [row["webhook_type"] for row in rows if row["webhook_type"] not in RECOGNISED]
+    return found if triggers is None else [trigger for trigger in found if trigger in triggers]
 
 
 def place_of(delivery: Delivery) -> DeliveryPlace:

@@ -2386,6 +2386,8 @@ CREATE UNIQUE INDEX calendar_events_pkey ON calendar_events_1.calendar_events US
 
 CREATE UNIQUE INDEX facts_pkey ON facts_1.facts USING btree (ledger_id, "position");
 
+CREATE INDEX deliveries_of_event ON ledger.deliveries USING btree (ledger_id, "position") WHERE (outcome = 'duplicate'::text);
+
 CREATE INDEX deliveries_received_at ON ledger.deliveries USING btree (ledger_id, received_at DESC);
 
 CREATE INDEX drift_by_found ON ledger.drift USING btree (ledger_id, found_at DESC, stream_id, field);
@@ -2420,9 +2422,13 @@ CREATE INDEX webhook_logs_by_created ON webhook_logs_0.webhook_logs USING btree 
 
 CREATE INDEX webhook_logs_by_error ON webhook_logs_0.webhook_logs USING btree (created_at DESC) WHERE (status = 'error'::text);
 
+CREATE INDEX webhook_logs_by_seldom_type ON webhook_logs_0.webhook_logs USING btree (webhook_type, ledger_id) WHERE (webhook_type <> ALL (ARRAY['BOOKING_CREATED'::text, 'MEETING_STARTED'::text, 'MEETING_ENDED'::text]));
+
 CREATE INDEX webhook_logs_by_created ON webhook_logs_1.webhook_logs USING btree (created_at DESC);
 
 CREATE INDEX webhook_logs_by_error ON webhook_logs_1.webhook_logs USING btree (created_at DESC) WHERE (status = 'error'::text);
+
+CREATE INDEX webhook_logs_by_seldom_type ON webhook_logs_1.webhook_logs USING btree (webhook_type, ledger_id) WHERE (webhook_type <> ALL (ARRAY['BOOKING_CREATED'::text, 'MEETING_STARTED'::text, 'MEETING_ENDED'::text]));
 
 CREATE UNIQUE INDEX webhook_logs_pkey ON webhook_logs_1.webhook_logs USING btree (ledger_id, "position");
 

@@ -22,7 +22,7 @@ from ledger.store import read_ledgers
 from tests.serving import connected, run
 
 BOOKINGS = 20_000
-LARGE = {"calendar_events", "booking_attendees", "events"}
+LARGE = {"calendar_events", "booking_attendees", "events", "webhook_logs"}
 PARAMETER = re.compile(r"\$(\d+)")
 
 START, HOST, EVENT_TYPE = "calendar_events_by_start", "calendar_events_by_host", "calendar_events_by_event_type"
@@ -34,6 +34,7 @@ NUMBER, CALENDAR_ID, ROOT = (
     "calendar_events_by_root",
 )
 AHEAD, DAYS, STREAMS = "booking_statistics_ahead", "booking_statistics_pkey", "events_pkey"
+LOGS, ERRORS, SELDOM = "webhook_logs_by_created", "webhook_logs_by_error", "webhook_logs_by_seldom_type"
 BY_NAME = {ROW, NUMBER, CALENDAR_ID, ROOT, METADATA, ATTENDEE}
 
 # Empty where the planner may choose: a walk along the start times, or all of a small table, can be as good.
@@ -75,6 +76,9 @@ USED: Mapping[str, set[str]] = {
     "statistics, a week by day": set(),
     "statistics, ten years by month": set(),
     "statistics, a year by host": set(),
+    "deliveries": {LOGS, ERRORS},
+    "deliveries, trigger few have": {SELDOM},
+    "deliveries, unrecognised": {SELDOM},
 }
 # What people type, from SYSTEMS.md and like it: no word of a ledger.
 PEOPLES: Mapping[str, tuple[str, set[str]]] = {

@@ -90,6 +90,8 @@ async def test_what_went_wrong_comes_first_then_the_latest(http: httpx.AsyncClie
         ({"trigger": "refused"}, 1),
         ({"uid": "b"}, 1),
         ({"unrecognised": "true"}, 1),
+        ({"unrecognised": "true", "trigger": "unrecognised"}, 1),
+        ({"unrecognised": "true", "trigger": "BOOKING_CREATED"}, 0),
         ({"to": "2020-01-01"}, 0),
         ({"from": "2020-01-01"}, 5),
     ):

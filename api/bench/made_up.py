@@ -19,7 +19,8 @@ BOOKINGS_A_CLIENT, BOOKINGS_A_PET = 10, 8
 """As the statement `fill_bookings` has them."""
 
 GENERATION = 2
-PROJECTIONS = ("calendar_events", "booking_attendees")
+PROJECTIONS = ("calendar_events", "booking_attendees", "webhook_logs")
+SELDOM_TRIGGER = "BOOKING_REASSIGNED"
 
 
 async def fill(connection: Connection, bookings: int, *, now: datetime = NOW) -> None:
@@ -36,6 +37,7 @@ async def fill(connection: Connection, bookings: int, *, now: datetime = NOW) ->
     await connection.execute(SQL["fill_statistics_by_month"])
     await connection.execute(SQL["fill_statistics_in_all"])
     await connection.execute(SQL["fill_log"], now)
+    await connection.execute(SQL["fill_deliveries"], bookings)
     await connection.execute(SQL["move_head"], now)
     for projection in PROJECTIONS:
         await connection.execute(SQL["add_indexes"], projection, GENERATION)

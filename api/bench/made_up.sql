@@ -1,5 +1,5 @@
 -- Made-up bookings for measuring queries, and for looking at their plans: a generation of its own of calendar_events and
--- booking_attendees, filled before it has indexes, and one event for each booking in ledger.events.
+-- booking_attendees, filled before it has indexes, and one event for each booking in ledger.events, told of in webhook_logs.
 --
 -- Booking n of so many starts $3 to a day, the last ones three weeks ahead of now; one in ten was moved to the next.
 
@@ -154,6 +154,23 @@ SELECT
     0, created_at, $1::timestamptz - (max(position) OVER () - position) * interval '1 second', 'webhook', '{}',
     sha256(int8send(position))
 FROM projections.calendar_events;
+
+-- name: fill_deliveries
+-- Of all deliveries a hundred are of a seldom kind, and a hundred of none that is known. $1 how many there are
+INSERT INTO projections.webhook_logs (
+    ledger_id, position, id, ledger, webhook_type, in_log, status, cal_com_event_id, duration_ms, created_at
+)
+SELECT
+    e.ledger_id, e.position, e.event_id, 'main',
+    CASE
+        WHEN e.position % greatest($1::bigint / 100, 1) = 7 THEN 'BOOKING_REASSIGNED'
+        WHEN e.position % greatest($1 / 100, 1) = 11 THEN 'unrecognised'
+        WHEN e.position % 20 = 0 THEN 'BOOKING_CANCELLED'
+        ELSE 'BOOKING_CREATED'
+    END,
+    true, CASE WHEN e.position % 5003 = 0 THEN 'error' ELSE 'success' END, substr(e.stream_id, 9), 3, e.recorded_at
+FROM ledger.events AS e
+ORDER BY e.position;
 
 -- name: move_head
 -- $1 when the last was recorded

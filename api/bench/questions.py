@@ -17,6 +17,7 @@ from api.bench.made_up import (
     NOW,
     RARE_EVENT_TYPE,
     SALONS,
+    SELDOM_TRIGGER,
     host_of,
     uid_of,
 )
@@ -25,6 +26,7 @@ from ledger.store import Ledger
 from projections.agenda import APPOINTMENTS, Visits, count_by_status, list_visits
 from projections.clients import Order, find_client, list_clients
 from projections.days import day_at, find_zone, stretch_of
+from projections.deliveries import DeliveryFilter, list_deliveries
 from projections.lists import Cursor, Filter, Listed, list_page
 from projections.lookup import find_booking, read_history
 from projections.past_lists import list_page_as_of
@@ -122,6 +124,10 @@ async def _report(asking: Asking, first: date, group: Group) -> Report:
     return await read_report(asking.connection, asking.ledger, period, group)
 
 
+async def _deliveries(asking: Asking, narrowed: DeliveryFilter) -> object:
+    return await list_deliveries(asking.connection, asking.ledger, narrowed, after=None, rows_max=PAGE_ROWS)
+
+
 async def _clients(asking: Asking, order: Order) -> object:
     return await list_clients(asking.connection, asking.ledger, order=order, after=None, rows_max=PAGE_ROWS)
 
@@ -178,5 +184,8 @@ QUESTIONS: Mapping[str, Question] = MappingProxyType(
         "statistics, a week by day": lambda one: _report(one, NOW.date() - WEEK, "day"),
         "statistics, ten years by month": lambda one: _report(one, NOW.date() - TEN_YEARS, "month"),
         "statistics, a year by host": lambda one: _report(one, NOW.date() - timedelta(days=365), "host"),
+        "deliveries": lambda one: _deliveries(one, DeliveryFilter()),
+        "deliveries, trigger few have": lambda one: _deliveries(one, DeliveryFilter(triggers=[SELDOM_TRIGGER])),
+        "deliveries, unrecognised": lambda one: _deliveries(one, DeliveryFilter(is_unrecognised=True)),
     }
 )
