@@ -4,6 +4,7 @@ A booking's facts lie in several streams: its own, those of bookings that replac
 number where a body named nothing else. Starting from any of them the whole chain is gathered, however it arrived.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -28,7 +29,7 @@ from ledger.links import LINK_TOPICS, LINKED_TOPIC, UNLINKED_TOPIC, read_link, r
 from ledger.postgres import Connection
 from ledger.readings import Reading, chain_of, is_alone, is_number_stream, numbers_said, replaces, same_chain, standing
 from ledger.redaction import REDACTED_TOPIC, read_redaction, unfold
-from ledger.store import RecordedEvent, read_streams
+from ledger.store import TURN_EVENTS, RecordedEvent, read_streams
 from ledger.vocabulary import LedgerId, Position, StreamId
 
 WEBHOOK_TOPICS = "calcom."
@@ -218,7 +219,7 @@ async def load_histories(
         if gathered.is_whole():
             break
     chain = gathered.chain if gathered.is_whole() else gathered.chain & gathered.readings.keys()
-    return _fold(gathered.readings, chain, gathered.uid_streams, alone, valid_at)
+    return await _fold(gathered.readings, chain, gathered.uid_streams, alone, valid_at)
 
 
 async def _standing_alone(
@@ -339,13 +340,36 @@ class _Gathered:
         return [_number_of(stream_id) for stream_id in unknown]
 
 
-def _fold(
+async def _fold(
     readings: dict[StreamId, list[Reading]],
     chain: set[StreamId],
     uid_streams: dict[StreamId, StreamId],
     alone: Mapping[StreamId, Sequence[Reading]],
     valid_at: datetime | None,
 ) -> Histories:
+    """Others have their turn in between."""
+    facts, merged = _facts_told(readings, chain, uid_streams, alone, valid_at)
+    bookings = {}
+    for count, (stream_id, told) in enumerate(facts.items(), 1):
+        booking = fold(stream_id, told)
+        if not booking.is_gone:
+            bookings[stream_id] = booking
+        if count % TURN_EVENTS == 0:
+            await asyncio.sleep(0)
+    for booking in bookings.values():
+        booking.rescheduled_to = _uid_named(booking.rescheduled_to, uid_streams, bookings)
+    link_chain(bookings, booking_stream)
+    return Histories(bookings=bookings, facts=facts, merged=merged, readings={**alone, **readings})
+
+
+def _facts_told(
+    readings: Mapping[StreamId, Sequence[Reading]],
+    chain: Collection[StreamId],
+    uid_streams: Mapping[StreamId, StreamId],
+    alone: Mapping[StreamId, Sequence[Reading]],
+    valid_at: datetime | None,
+) -> tuple[dict[StreamId, list[Dated]], dict[StreamId, StreamId]]:
+    """What is told of each booking, and the streams known by number that turned out to be another's."""
     facts: dict[StreamId, list[Dated]] = defaultdict(list)
     for stream_id, said in alone.items():
         told = [dated for reading in said for _, dated in reading.facts]
@@ -360,12 +384,7 @@ def _fold(
                 merged[stream_id] = uid_streams[stream_id]
             if stream_id in chain and (valid_at is None or dated.occurred_at <= valid_at):
                 facts[uid_streams.get(stream_id, stream_id)].append(dated)
-    folded = ((stream_id, fold(stream_id, told)) for stream_id, told in facts.items())
-    bookings = {stream_id: booking for stream_id, booking in folded if not booking.is_gone}
-    for booking in bookings.values():
-        booking.rescheduled_to = _uid_named(booking.rescheduled_to, uid_streams, bookings)
-    link_chain(bookings, booking_stream)
-    return Histories(bookings=bookings, facts=dict(facts), merged=merged, readings={**alone, **readings})
+    return dict(facts), merged
 
 
 def _uid_named(name: str | None, uid_streams: Mapping[StreamId, StreamId], uids: Collection[StreamId]) -> str | None:

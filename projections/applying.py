@@ -4,6 +4,7 @@ Where a page fails, and it is not the database's trouble, it is halved until the
 tried `ATTEMPTS_MAX` times and set aside with its error. The others are in the tables after a few transactions more.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -48,15 +49,18 @@ class Applier:
         ledger: Ledger,
         stretch: Stretch,
         *,
+        page: Page | None = None,
         synced_at: SyncedAt | None = None,
     ) -> None:
         """The events are in the tables of these places, which stand right before them, or parked.
 
-        `synced_at` tells when they became visible; None: they do now, and that is noted. Raises CheckpointMoved, and
-        what the database raises when it is in trouble.
+        `page`: that of the stretch, where it has been prepared. `synced_at` tells when they became visible; None: they
+        do now, and that is noted. Raises CheckpointMoved, and what the database raises when it is in trouble.
         """
         try:
-            await self._apply_once(places, ledger, stretch, synced_at)
+            if page is None:
+                page = await self._page(ledger, stretch)
+            await self._write(places, ledger, page, synced_at)
         except CheckpointMoved:
             raise
         except Exception as error:
@@ -67,16 +71,17 @@ class Applier:
             for place in sorted(places, key=_shown_first):
                 await self._isolate(place, ledger, stretch, synced_at)
 
-    async def _apply_once(
-        self,
-        places: Sequence[Place],
-        ledger: Ledger,
-        stretch: Stretch,
-        synced_at: SyncedAt | None,
-    ) -> None:
-        """One transaction for all of them: one commit, and none of them can be ahead of its rows."""
+    async def prepare(self, ledger: Ledger, stretch: Stretch, *, written: asyncio.Event) -> Page | None:
+        """The page of these events, for `apply`, as `PageReader.prepare` makes it."""
         async with self._acquire() as connection:
-            page = await self._pages.page(connection, ledger, stretch)
+            return await self._pages.prepare(connection, ledger, stretch, written=written)
+
+    async def _page(self, ledger: Ledger, stretch: Stretch) -> Page:
+        async with self._acquire() as connection:
+            return await self._pages.page(connection, ledger, stretch)
+
+    async def _write(self, places: Sequence[Place], ledger: Ledger, page: Page, synced_at: SyncedAt | None) -> None:
+        """One transaction for all of them: one commit, and none of them can be ahead of its rows."""
         async with self._acquire() as connection, connection.transaction():
             moved_at = await move_checkpoints(connection, ledger, places, to=page.end)
             since = synced_at or await _seen(connection, ledger, places, page, moved_at)
@@ -93,7 +98,7 @@ class Applier:
         for half in (stretch.part(0, count // 2), stretch.part(count // 2, count)):
             here = msgspec.structs.replace(place, position=Position(half.events[0].position - 1))
             try:
-                await self._apply_once([here], ledger, half, synced_at)
+                await self._write([here], ledger, await self._page(ledger, half), synced_at)
             except CheckpointMoved:
                 raise
             except Exception as error:
@@ -106,7 +111,7 @@ class Applier:
         (event,) = stretch.events
         for attempt in range(2, ATTEMPTS_MAX + 1):
             try:
-                await self._apply_once([place], ledger, stretch, synced_at)
+                await self._write([place], ledger, await self._page(ledger, stretch), synced_at)
             except CheckpointMoved:
                 raise
             except Exception as error:

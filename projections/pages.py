@@ -5,7 +5,7 @@ opened only where somebody wants to see them.
 
 A booking's earlier events are needed whenever a later one comes. What was read of late is kept at hand, so that a body
 is neither fetched nor decoded again as long as its booking goes on being talked of. Kept readings are complete up to
-the end of the last page; they are dropped when the next page does not follow on from there.
+the end of the last page; they are dropped when the next page does not follow on from there, and when one fails.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from ledger.calcom.envelope import BOOKING_STREAM_PREFIX, NUMBER_STREAM_PREFIX
-from ledger.history import WEBHOOK_TOPICS, load_histories, read_event
+from ledger.history import WEBHOOK_TOPICS, NumberLookup, load_histories, read_event
 from ledger.postgres import Connection, is_database_trouble
 from ledger.readings import Reading, is_number_stream
 from ledger.store import (
@@ -57,14 +57,17 @@ class _Recent(msgspec.Struct, kw_only=True):
     weight: int = 0
     """A reading weighs one, and so does a stream."""
 
-    def keep(self, readings: Readings) -> None:
-        for stream_id, told in readings.items():
+    async def keep(self, readings: Readings) -> None:
+        """These are whole up to the new end. Others have their turn in between."""
+        for count, (stream_id, told) in enumerate(readings.items(), 1):
             self.drop(stream_id)
             if len(told) <= STREAM_READINGS_KEPT_MAX:
                 self.streams[stream_id] = told
                 self.weight += len(told) + 1
-        while self.weight > READINGS_KEPT_MAX:
-            self.drop(next(iter(self.streams)))
+            while self.weight > READINGS_KEPT_MAX:
+                self.drop(next(iter(self.streams)))
+            if count % TURN_EVENTS == 0:
+                await asyncio.sleep(0)
 
     def heed_numbers(self, events: Iterable[RecordedEvent]) -> None:
         """The streams of numbers that begin with these events are known."""
@@ -154,14 +157,38 @@ class PageReader:
         self._confirm_on_accept = confirm_on_accept
         self._recent: dict[LedgerId, _Recent] = {}
 
-    async def page(self, connection: Connection, ledger: Ledger, stretch: Stretch) -> Page:
-        """The page of these events."""
+    async def prepare(
+        self, connection: Connection, ledger: Ledger, stretch: Stretch, *, written: asyncio.Event
+    ) -> Page | None:
+        """The page of these events, while what comes before them is being written; `written` is set once it is.
+
+        None where it cannot be told: what is the matter is found by who applies them.
+        """
+        if not stretch.events or stretch.readings is None:
+            return None
+
+        async def look_up(numbers: Sequence[int]) -> dict[int, StreamId]:
+            await written.wait()
+            return await number_lookup(connection, ledger)(numbers)
+
+        try:
+            return await self.page(connection, ledger, stretch, look_up_numbers=look_up)
+        except Exception as error:
+            if is_database_trouble(error):
+                raise
+            log.warning("page_not_prepared", end=stretch.events[-1].position, error=type(error).__name__)
+        return None
+
+    async def page(
+        self, connection: Connection, ledger: Ledger, stretch: Stretch, *, look_up_numbers: NumberLookup | None = None
+    ) -> Page:
+        """The page of these events. `look_up_numbers`: unless in the tables as they are now."""
         events = stretch.events
         after, end = Position(events[0].position - 1), events[-1].position
-        recent = self._recent.get(ledger.ledger_id)
+        recent = self._recent.pop(ledger.ledger_id, None)
         if recent is None or recent.end != after:
             numbers = await read_number_streams(connection, ledger.ledger_id, up_to=after, streams_max=NUMBERS_KEPT_MAX)
-            recent = self._recent[ledger.ledger_id] = _Recent(end=after, numbers=numbers, streams=OrderedDict())
+            recent = _Recent(end=after, numbers=numbers, streams=OrderedDict())
         readings = stretch.readings if stretch.readings is not None else await _read_events(events)
         told = _by_stream(events, readings)
         recent.heed_numbers(events)
@@ -174,14 +201,15 @@ class PageReader:
             ledger.ledger_id,
             _touched(events, readings),
             up_to=end,
-            look_up_numbers=number_lookup(connection, ledger),
+            look_up_numbers=look_up_numbers or number_lookup(connection, ledger),
             known=ChainMap(spoken, recent.streams),
             number_streams=recent.numbers,
         )
         for stream_id in told:
             recent.drop(stream_id)
-        recent.keep(histories.readings)
+        await recent.keep(histories.readings)
         recent.end = end
+        self._recent[ledger.ledger_id] = recent
         return Page(
             ledger=ledger,
             events=events,

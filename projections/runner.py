@@ -18,7 +18,8 @@ A page is written to the generation that is live. When a rebuild puts another in
 goes in the same transaction, so a page on its way to the old one finds none to move, and is read again for the new.
 
 What a page folds to depends on events up to its end alone, read from the immutable log, so a page that is read
-before the transaction cannot be out of date inside it.
+before the transaction cannot be out of date inside it. So the next page is read and folded while one is being written;
+where it has to ask the tables, which it does for a number alone, it waits until that one is in them.
 
 An event that cannot be applied is parked with its error (projections/applying.py); the others go on. Trouble of the
 database's is not the event's fault: then the runner backs off and tries again.
@@ -42,13 +43,28 @@ from projections.catalogue import CATALOGUE
 from projections.generations import CheckpointMoved, Place, in_step, read_live_places
 from projections.leases import Leases
 from projections.pages import PageReader, Stretch, read_stretch
-from projections.projection import Projection
+from projections.projection import Page, Projection
 
 PAGE_EVENTS_MAX = 5_000
 POLL_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MAX = 10.0
 
 log = structlog.get_logger()
+
+
+class _Coming(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be applied next; the page is None where it has to be told anew."""
+
+    stretch: Stretch
+    page: Page | None
+
+
+class _Ahead(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows `after`, while the page that ends there is being written. `bodies`: with all of them."""
+
+    after: Position
+    bodies: bool
+    coming: asyncio.Task[_Coming]
 
 
 class Runner:
@@ -72,7 +88,7 @@ class Runner:
         self._poll_seconds_max = poll_seconds_max
         self._wanted = asyncio.Event()
         self._applier = Applier(pool.acquire, PageReader(confirm_on_accept=confirm_on_accept))
-        self._ahead: dict[LedgerId, tuple[tuple[Position, bool], asyncio.Task[Stretch]]] = {}
+        self._ahead: dict[LedgerId, _Ahead] = {}
         self._leases: Leases | None = None
         self._polled_at = time.monotonic()
         self.trouble: str | None = None
@@ -93,7 +109,7 @@ class Runner:
         try:
             yield self
         finally:
-            tasks += [task for _, task in self._ahead.values()]
+            tasks += [ahead.coming for ahead in self._ahead.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -116,42 +132,61 @@ class Runner:
 
     async def step(self, ledger: Ledger) -> int:
         """One page for every projection of ours that is behind; those at the same position share the folding."""
-        applied = 0
-        for places in in_step(await self._read_places(ledger)):
-            bodies = any(place.projection.reads_bodies for place in places)
-            stretch = (await self._take(ledger, places[0].position, bodies=bodies)).until(places[0].up_to)
-            if not stretch.events:
-                continue
-            try:
-                await self._applier.apply(places, ledger, stretch)
-            except CheckpointMoved:
-                if self._leases is not None:
-                    self._leases.doubt(ledger.ledger_id)
-            else:
-                applied += 1
-        return applied
+        groups = in_step(await self._read_places(ledger))
+        return sum([await self._step(places, ledger, is_alone=len(groups) == 1) for places in groups])
 
-    async def _take(self, ledger: Ledger, after: Position, *, bodies: bool) -> Stretch:
-        """What follows `after`. While it is being written, what comes next is read."""
-        wanted = (after, bodies)
-        expected, reading = self._ahead.pop(ledger.ledger_id, (None, None))
-        if reading is not None and expected == wanted:
-            stretch = await reading
-        else:
-            if reading is not None:
-                reading.cancel()
-            stretch = await self._read(ledger, *wanted)
-        if len(stretch.events) == PAGE_EVENTS_MAX:
-            following = (stretch.events[-1].position, bodies)
-            self._ahead[ledger.ledger_id] = (
-                following,
-                asyncio.create_task(self._read(ledger, *following), name="read-ahead"),
-            )
-        return stretch
+    async def _step(self, places: Sequence[Place], ledger: Ledger, *, is_alone: bool) -> bool:
+        """Whether a page was applied for these, which go on together. While it is being written, the next is prepared.
 
-    async def _read(self, ledger: Ledger, after: Position, bodies: bool) -> Stretch:  # noqa: FBT001  # with its place
+        Unless there are others: what was prepared for these would be out of place for those.
+        """
+        bodies = any(place.projection.reads_bodies for place in places)
+        coming = await self._take(ledger, places[0].position, bodies=bodies)
+        stretch = coming.stretch.until(places[0].up_to)
+        if not stretch.events:
+            return False
+        written = asyncio.Event()
+        if is_alone and len(stretch.events) == PAGE_EVENTS_MAX:
+            self._look_ahead(ledger, stretch.events[-1].position, bodies=bodies, written=written)
+        try:
+            page = coming.page if stretch is coming.stretch else None
+            await self._applier.apply(places, ledger, stretch, page=page)
+            written.set()
+        except CheckpointMoved:
+            if self._leases is not None:
+                self._leases.doubt(ledger.ledger_id)
+        finally:
+            if not written.is_set():
+                self._drop_ahead(ledger)
+        return written.is_set()
+
+    async def _take(self, ledger: Ledger, after: Position, *, bodies: bool) -> "_Coming":
+        """What follows `after`: as it has been prepared, or prepared now."""
+        ahead = self._ahead.get(ledger.ledger_id)
+        if ahead is not None and (ahead.after, ahead.bodies) == (after, bodies):
+            del self._ahead[ledger.ledger_id]
+            return await ahead.coming
+        self._drop_ahead(ledger)
+        written = asyncio.Event()
+        written.set()
+        return await self._prepare(ledger, after, bodies=bodies, written=written)
+
+    def _look_ahead(self, ledger: Ledger, after: Position, *, bodies: bool, written: asyncio.Event) -> None:
+        """What follows `after` is being prepared; `written` will be set once what ends there is in the tables."""
+        preparing = self._prepare(ledger, after, bodies=bodies, written=written)
+        self._ahead[ledger.ledger_id] = _Ahead(
+            after=after, bodies=bodies, coming=asyncio.create_task(preparing, name="look-ahead")
+        )
+
+    def _drop_ahead(self, ledger: Ledger) -> None:
+        ahead = self._ahead.pop(ledger.ledger_id, None)
+        if ahead is not None:
+            ahead.coming.cancel()
+
+    async def _prepare(self, ledger: Ledger, after: Position, *, bodies: bool, written: asyncio.Event) -> "_Coming":
         async with self._pool.acquire() as connection:
-            return await read_stretch(connection, ledger, after=after, events_max=PAGE_EVENTS_MAX, bodies=bodies)
+            stretch = await read_stretch(connection, ledger, after=after, events_max=PAGE_EVENTS_MAX, bodies=bodies)
+        return _Coming(stretch=stretch, page=await self._applier.prepare(ledger, stretch, written=written))
 
     async def _read_places(self, ledger: Ledger) -> list[Place]:
         """Where the projections that are ours stand, the furthest behind first."""

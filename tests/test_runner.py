@@ -5,12 +5,20 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 
 import asyncpg
 import pytest
 
 from api.simulator.traffic import simulate
+from ledger import history as history_module
+from ledger.booking import Booking
+from ledger.facts import Dated
+from ledger.folding import fold
+from ledger.history import Histories, load_histories
 from ledger.postgres import Connection, LedgerConnection, open_pool
+from ledger.vocabulary import StreamId
+from projections import pages as pages_module
 from projections import runner as runner_module
 from projections.applying import ATTEMPTS_MAX
 from projections.catalogue import CATALOGUE
@@ -330,6 +338,70 @@ async def test_a_table_that_somebody_locks_is_waited_for(connection: asyncpg.Con
         await runner.catch_up()
     assert await parked(connection) == []
     assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 3
+
+
+# What comes next is prepared meanwhile
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_the_next_page_is_folded_while_one_is_being_written(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin_tally(connection, "patient")
+    folded: list[int] = []
+    followed = asyncio.Event()
+
+    async def load(*values: Any, **how: Any) -> Histories:
+        histories = await load_histories(*values, **how)
+        folded.append(how["up_to"])
+        if len(folded) > 1:
+            followed.set()
+        return histories
+
+    async def apply(inside: Connection, page: Page) -> None:
+        async with asyncio.timeout(10):
+            await followed.wait()
+        await inside.execute("INSERT INTO tally SELECT unnest($1::bigint[])", [event.position for event in page.events])
+
+    monkeypatch.setattr(pages_module, "load_histories", load)
+    await file(connection, *traffic()[: 3 * PAGE_EVENTS])
+    patient = Projection(name="patient", version=1, apply=apply, of="events", fill=never, reads_bodies=True)
+    await Runner(pool, database, catalogue=[patient]).catch_up()
+    head = await connection.fetchval("SELECT position FROM ledger.ledgers")
+    assert await tallied(connection, "patient") == list(range(1, head + 1))
+    assert folded == sorted({*folded}), "each page once, in order"
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_page_prepared_early_knows_the_uid_that_the_one_before_gave_to_a_number(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    others = [webhook("BOOKING_CREATED", {"uid": f"other-{number}"}) for number in range(PAGE_EVENTS - 1)]
+    await file(connection, WITH_UID, *others, BY_NUMBER)
+    await Runner(pool, database, catalogue=(*CATALOGUE, await tally_of(connection))).catch_up()
+    bookings, attendees = await keys(connection)
+    assert "7" not in bookings
+    assert attendees == [("u", "b@example.com")]
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_booking_that_cannot_be_folded_in_a_page_prepared_early_parks_its_event_alone(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folded(stream_id: StreamId, facts: Sequence[Dated]) -> Booking:
+        if stream_id == "booking-poison":
+            raise ZeroDivisionError
+        return fold(stream_id, facts)
+
+    monkeypatch.setattr(history_module, "fold", folded)
+    others = [webhook("BOOKING_CREATED", {"uid": f"other-{number}"}) for number in range(2 * PAGE_EVENTS)]
+    others.insert(PAGE_EVENTS + 1, THREE[1])
+    await file(connection, *others)
+    async with asyncio.timeout(10):
+        await Runner(pool, database).catch_up()
+    assert {told.split(" ")[1] for told in await parked(connection)} == {str(PAGE_EVENTS + 2)}
+    assert len(await parked(connection)) == len(CATALOGUE)
+    assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 2 * PAGE_EVENTS
 
 
 # Bookings that are first, or later, known by their number alone

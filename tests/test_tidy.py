@@ -105,6 +105,7 @@ WORKER_LOOPS = {
     "projections/filling.py _gathered",
     "projections/filling.py _understood",
     "projections/filling.py fill",
+    "projections/pages.py prepare",
     "projections/pages.py read_stretch",
     "projections/parked.py retry_parked",
     "projections/upkeep.py _run",
