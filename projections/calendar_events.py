@@ -4,12 +4,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from hashlib import sha1
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, UUID
 
 import msgspec
+from asyncpg.pgproto import pgproto
 
 from ledger.booking import UNKNOWN_TIME, Booking
 from ledger.calcom.envelope import NUMBER_STREAM_PREFIX, booking_stream
@@ -36,6 +38,9 @@ ATTENDEE_FIELDS = ("email", "name", "phone", "time_zone", "no_show")
 """The keys of `attendees`, in the order in which we write them."""
 
 DURATION_MINUTES_MAX = 2**31 - 1
+
+WRITTEN_AT_ONCE = 250
+"""So many rows are made and sent before the next: what was just made is still in the processor's cache."""
 
 BY_POSITION = attrgetter("position")
 
@@ -78,9 +83,11 @@ async def _write(connection: Connection, page: Page, bookings: Collection[Bookin
     tally.count(await booking_statistics.read_counted(connection, ledger, list(keys)), sign=-1)
     if gone:
         await connection.execute(SQL["delete_bookings"], ledger.ledger_id, gone)
-    events, rows = _rows(page, bookings)
-    tally.count(map(_counted, events), sign=1)
-    await connection.execute(SQL["upsert_bookings"], rows)
+    following = iter(bookings)
+    while some := list(islice(following, WRITTEN_AT_ONCE)):
+        events, rows = _rows(page, some)
+        tally.count(map(_counted, events), sign=1)
+        await connection.execute(SQL["upsert_bookings"], rows)
     await booking_statistics.add(connection, ledger, tally)
 
 
@@ -138,9 +145,10 @@ def number_lookup_here(connection: Connection, ledger: Ledger) -> NumberLookup:
 
 
 def booking_id(ledger_name: str, key: str) -> UUID:
-    """The row's id, the same in every rebuild: a UUID of version 5 in the namespace of URLs."""
+    """The row's id, the same in every rebuild: a UUID of version 5 in the namespace of URLs, as the driver has it."""
     digest = sha1(_NAMESPACE + f"booking-ledger:{ledger_name}/{key}".encode(), usedforsecurity=False).digest()
-    return UUID(int=int.from_bytes(digest[:16]) & ~_UUID_FIXED_BITS | _UUID_VERSION_5)
+    fixed = int.from_bytes(digest[:16]) & ~_UUID_FIXED_BITS | _UUID_VERSION_5
+    return pgproto.UUID(fixed.to_bytes(16))
 
 
 async def _find_streams(
@@ -150,10 +158,11 @@ async def _find_streams(
     return {row["booking_number"]: booking_stream(row["cal_com_event_id"]) for row in rows}
 
 
-class CalendarEvent(msgspec.Struct, frozen=True, kw_only=True):
+class CalendarEvent(msgspec.Struct, frozen=True, gc=False):
     """A booking in the words of `calendar_events`, in the order of the view's first columns.
 
-    `attendees` are objects with email, name, phone, time_zone and no_show.
+    It is made by position: to name so many fields takes as long as to find out what is in them. `attendees` are objects
+    with email, name, phone, time_zone and no_show.
     """
 
     id: UUID
@@ -211,47 +220,47 @@ def calendar_event(booking: Booking, ledger_name: str, *, confirm_on_accept: boo
     told, people, metadata = booking.details, booking.attendees, booking.metadata
     first = next(iter(people.values()), None) or next(iter(booking.left.values()), None)
     return CalendarEvent(
-        id=own_id,
-        cal_com_event_id=key,
-        ledger=ledger_name,
-        salon_id=_linked(metadata, SALON_KEYS) if metadata else None,
-        client_id=_linked(metadata, CLIENT_KEYS) if metadata else None,
-        pet_id=_linked(metadata, PET_KEYS) if metadata else None,
-        title=storable(told.title),
-        description=storable(told.description),
-        start_time=told.start,
-        end_time=told.end,
-        duration_minutes=_minutes(told.start, told.end),
-        status=booking.calendar_status(confirm_on_accept=confirm_on_accept),
-        booking_status=booking.booking_status,
-        attendee_email=storable(first.email) if first else None,
-        attendee_name=storable(first.name) if first else None,
-        attendee_phone=storable(first.phone) if first else None,
-        attendees=[_attendee(person, booking.absent) for person in people.values()],
-        host_email=storable_name(told.host_email),
-        host_name=storable(told.host_name),
-        event_type=storable_name(told.event_type),
-        location=storable(told.location),
-        meeting_url=storable(told.meeting_url),
-        appointment_id=own_id if root == key else booking_id(ledger_name, root),
-        root_uid=root,
-        rescheduled_from=booking.rescheduled_from,
-        rescheduled_to=booking.rescheduled_to,
-        paid=booking.paid,
-        no_show=booking.no_show,
-        cancellation_reason=storable(booking.cancellation_reason),
-        cancelled_by=storable(booking.cancelled_by),
-        rejection_reason=storable(booking.rejection_reason),
-        recording_url=storable(booking.recording_url),
-        metadata=dict(sorted(metadata.items())) if metadata else {},
-        doubts=list(booking.doubts),
-        booking_number=told.number,
-        ical_uid=storable(told.ical_uid),
-        started=booking.started,
-        ended=booking.ended,
-        marked=booking.marked,
-        created_at=booking.first_occurred_at,
-        updated_at=booking.last_occurred_at,
+        own_id,
+        key,
+        ledger_name,
+        _linked(metadata, SALON_KEYS) if metadata else None,
+        _linked(metadata, CLIENT_KEYS) if metadata else None,
+        _linked(metadata, PET_KEYS) if metadata else None,
+        storable(told.title),
+        storable(told.description),
+        told.start,
+        told.end,
+        _minutes(told.start, told.end),
+        booking.calendar_status(confirm_on_accept=confirm_on_accept),
+        booking.booking_status,
+        storable(first.email) if first else None,
+        storable(first.name) if first else None,
+        storable(first.phone) if first else None,
+        [_attendee(person, booking.absent) for person in people.values()],
+        storable_name(told.host_email),
+        storable(told.host_name),
+        storable_name(told.event_type),
+        storable(told.location),
+        storable(told.meeting_url),
+        own_id if root == key else booking_id(ledger_name, root),
+        root,
+        booking.rescheduled_from,
+        booking.rescheduled_to,
+        booking.paid,
+        booking.no_show,
+        storable(booking.cancellation_reason),
+        storable(booking.cancelled_by),
+        storable(booking.rejection_reason),
+        storable(booking.recording_url),
+        dict(sorted(metadata.items())) if metadata else {},
+        list(booking.doubts),
+        told.number,
+        storable(told.ical_uid),
+        booking.started,
+        booking.ended,
+        booking.marked,
+        booking.first_occurred_at,
+        booking.last_occurred_at,
     )
 
 
