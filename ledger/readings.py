@@ -62,16 +62,15 @@ def chain_of(facts: Iterable[tuple[StreamId, Dated]]) -> tuple[StreamId, ...]:
     chain: list[StreamId] = []
     for stream_id, dated in facts:
         fact = dated.fact
-        kind = fact.__class__
-        if isinstance(fact, SeatLeft) and fact.moved_to_uid is not None:
+        if type(fact) is SeatLeft and fact.moved_to_uid is not None:
             continue
         chain.append(stream_id)
         details = fact.details
         if details.number is not None:
             chain.append(number_stream(details.number))
-        if details.previous_uid is not None and kind is not SeatTaken:
+        if details.previous_uid is not None and type(fact) is not SeatTaken:
             chain.append(booking_stream(details.previous_uid))
-        if isinstance(fact, Observed) and fact.rescheduled_to is not None:
+        if type(fact) is Observed and fact.rescheduled_to is not None:
             chain.append(booking_stream(fact.rescheduled_to))
     return tuple(chain)
 
