@@ -111,7 +111,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: bool
 
 
-class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event of the log, its body as it came in; `is_plain`: it lies in the log as it came in, too.
 
     `is_erased`: the key of the body was destroyed on purpose. `fault`: why the body cannot be read although it should.
