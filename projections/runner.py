@@ -46,6 +46,9 @@ from projections.pages import PageReader, Stretch, read_stretch
 from projections.projection import Page, Projection
 
 PAGE_EVENTS_MAX = 5_000
+PAGE_OUTLINES_MAX = 20_000
+"""Without bodies so many events take less memory than the others with them. In a long stretch more of them are of the
+same booking, whose row is written once."""
 POLL_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MAX = 10.0
 
@@ -146,7 +149,7 @@ class Runner:
         if not stretch.events:
             return False
         written = asyncio.Event()
-        if is_alone and len(stretch.events) == PAGE_EVENTS_MAX:
+        if is_alone and len(stretch.events) == _events_max(bodies=bodies):
             self._look_ahead(ledger, stretch.events[-1].position, bodies=bodies, written=written)
         try:
             page = coming.page if stretch is coming.stretch else None
@@ -185,7 +188,8 @@ class Runner:
 
     async def _prepare(self, ledger: Ledger, after: Position, *, bodies: bool, written: asyncio.Event) -> "_Coming":
         async with self._pool.acquire() as connection:
-            stretch = await read_stretch(connection, ledger, after=after, events_max=PAGE_EVENTS_MAX, bodies=bodies)
+            events_max = _events_max(bodies=bodies)
+            stretch = await read_stretch(connection, ledger, after=after, events_max=events_max, bodies=bodies)
         return _Coming(stretch=stretch, page=await self._applier.prepare(ledger, stretch, written=written))
 
     async def _read_places(self, ledger: Ledger) -> list[Place]:
@@ -255,3 +259,7 @@ class Runner:
                 await leases.release()
         except Exception as error:
             log.info("leases_run_out", error=type(error).__name__)
+
+
+def _events_max(*, bodies: bool) -> int:
+    return PAGE_EVENTS_MAX if bodies else PAGE_OUTLINES_MAX
