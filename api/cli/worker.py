@@ -37,6 +37,7 @@ def worker(*, projections_only: bool) -> None:
 
 async def _work(settings: Settings, dsn: str, *, projections_only: bool) -> None:
     """Work until SIGINT or SIGTERM."""
+    from api.garbage import settle_garbage
     from api.spooling import spooling
     from api.working import projecting, working
     from ledger.postgres import open_pool
@@ -60,6 +61,7 @@ async def _work(settings: Settings, dsn: str, *, projections_only: bool) -> None
                 else:
                     await stack.enter_async_context(spooling(settings, pool, ledgers=ledgers, known=()))
                     await stack.enter_async_context(working(settings, pool, dsn))
+                settle_garbage()
                 await stopped.wait()
         finally:
             await pool.close()
