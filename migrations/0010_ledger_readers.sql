@@ -8,7 +8,9 @@
 -- The tables of a generation are put under row-level security when people are shown it: not before, since PostgreSQL
 -- takes no COPY into such a table, and that is how a rebuild fills one. So PostgreSQL itself filters what a reader asks
 -- for, by an index where there is one, and lets no function that could tell see a foreign row. Readers may not enter the
--- schemas of these tables: the views in `public` are their only way to them.
+-- schemas of these tables: the views in `public` are their only way to them. A superuser could declare `@>` to be one that
+-- does not tell, and metadata would be found by its index. But that index knows no ledgers, so EXPLAIN ANALYZE would say
+-- how many foreign bookings have what somebody guessed.
 --
 -- The application does not come that way: under a policy that says `true`, too, PostgreSQL makes no use of what it knows
 -- of values for operators that might tell, `@>` among them, and plans worse.

@@ -195,12 +195,18 @@ async def _choose_way(connection: Connection, ledger: Ledger, narrowed: Filter) 
     """The filter along which the list goes; None where one that few pass leads the way by itself, or there is none."""
     if any(one is not None for one in (narrowed.name, narrowed.attendee, narrowed.client, narrowed.pet)):
         return None
-    if narrowed.metadata is not None:
-        rows = await connection.fetch(SQL["guess_bookings"], ledger.ledger_id, _told_in_json(narrowed.metadata))
-        (explained,) = msgspec.json.decode(rows[0][0], type=list[_Explained])
-        if explained.plan.rows <= LOOKED_AT_MAX:
-            return "metadata"
+    if narrowed.metadata is not None and await _leads(connection, ledger, narrowed):
+        return "metadata"
     return next((name for name in BROAD if getattr(narrowed, name) is not None), None)
+
+
+async def _leads(connection: Connection, ledger: Ledger, narrowed: Filter) -> bool:
+    """Whether a list goes by its metadata: where nothing else is asked for, or few bookings have it."""
+    if narrowed.text is None and narrowed.statuses is None and all(getattr(narrowed, name) is None for name in BROAD):
+        return True
+    rows = await connection.fetch(SQL["guess_bookings"], ledger.ledger_id, _told_in_json(narrowed.metadata))
+    (explained,) = msgspec.json.decode(rows[0][0], type=list[_Explained])
+    return explained.plan.rows <= LOOKED_AT_MAX
 
 
 async def _first_start(

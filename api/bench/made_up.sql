@@ -41,7 +41,7 @@ SELECT
             'no_show', status = 'no_show'
         )
     ),
-    host, initcap(split_part(host, '@', 1)), CASE WHEN n % 997 = 0 THEN 'type-rare' ELSE 'type-' || n % 8 END,
+    host, initcap(split_part(host, '@', 1)), CASE WHEN n % 97 = 0 THEN 'type-rare' ELSE 'type-' || n % 8 END,
     'integrations:daily', 'https://app.cal.com/video/' || uid,
     md5('id' || n)::uuid,
     CASE WHEN n % 10 = 1 THEN before ELSE uid END,
