@@ -486,12 +486,24 @@ CREATE FUNCTION projections.analyze_tables(projection text, generation integer) 
     AS $$
 DECLARE
     place regclass;
+    named text;
 BEGIN
-    FOR place IN
-        SELECT c.oid FROM pg_class AS c
-        WHERE c.relnamespace = projections.schema_of(projection, generation)::regnamespace AND c.relkind = 'r'
+    FOR place, named IN
+        SELECT c.oid, string_agg(quote_ident(a.attname), ', ')
+        FROM pg_class AS c
+        JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relnamespace = projections.schema_of(projection, generation)::regnamespace
+          AND c.relkind = 'r'
+          AND (
+              EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND a.attnum = ANY(i.indkey))
+              OR EXISTS (
+                  SELECT FROM pg_constraint AS r
+                  WHERE r.conrelid = c.oid AND r.contype = 'c' AND a.attnum = ANY(r.conkey)
+              )
+          )
+        GROUP BY c.oid
     LOOP
-        EXECUTE format('ANALYZE %s', place);
+        EXECUTE format('ANALYZE %s (%s)', place, named);
     END LOOP;
 END
 $$;
