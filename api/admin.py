@@ -16,7 +16,8 @@ from api.parameters import PositionWish, read_name
 from api.tenancy import visible_ledger, visible_ledgers
 from projections.measures import ProjectionStatus, read_status
 from projections.parked import ParkedEvent, Retried, list_parked, retry_parked, skip_parked
-from projections.rebuild import Progress, begin_rebuild, cancel_rebuild, find_projection, read_progress, set_paused
+from projections.progress import Progress, read_progress
+from projections.rebuild import begin_rebuild, cancel_rebuild, find_projection, set_paused
 
 PROGRESS_EVERY_SECONDS = 0.5
 POSITIONS_MAX = 1_000

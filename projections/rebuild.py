@@ -18,7 +18,6 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,6 +37,7 @@ from projections.catalogue import BY_NAME
 from projections.filling import STATEMENT_SECONDS_MAX, Filler, Order
 from projections.generations import SHOWN_FIRST, CheckpointMoved, Place, point_at, read_visibility
 from projections.pages import PageReader, Stretch
+from projections.progress import Progress, read_progress
 from projections.projection import Projection
 from projections.runner import PAGE_EVENTS_MAX
 
@@ -63,31 +63,6 @@ log = structlog.get_logger()
 
 class WheelLost(Exception):
     """Another drives, or the rebuild was cancelled: nothing more is to be done here."""
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the newest generation of a projection is.
-
-    `rate` is in events a second, `eta_seconds` to the end of filling; both are null before it began. `state`: building,
-    live, retired, cancelled or dropped.
-    """
-
-    projection: str
-    generation: int
-    version: int
-    state: str
-    phase: str | None
-    paused: bool
-    error: str | None
-    requested_at: datetime
-    live_at: datetime | None
-    swap_ms: float | None
-    is_driven: bool
-    events_total: int
-    events_done: int
-    filling_seconds: float
-    rate: float | None
-    eta_seconds: float | None
 
 
 Tell = Callable[[Progress], Awaitable[None]]
@@ -116,11 +91,6 @@ async def cancel_rebuild(connection: Connection, name: str) -> None:
     find_projection(name)
     if await connection.fetchval(SQL["cancel_generation"], name) is None:
         raise NotFound(f"rebuild of {name} under way")
-
-
-async def read_progress(connection: Connection, name: str | None = None) -> list[Progress]:
-    """The newest generation of each projection, or of one."""
-    return [_progress(row) for row in await connection.fetch(SQL["read_progress"], name)]
 
 
 def find_projection(name: str) -> Projection:
@@ -391,10 +361,3 @@ async def drive_rebuild(
 ) -> None:
     """The generation is live. Raises WheelLost when another drives or it was cancelled."""
     await Rebuild(dsn, find_projection(name), generation, confirm_on_accept=confirm_on_accept).drive(tell)
-
-
-def _progress(row: asyncpg.Record) -> Progress:
-    done, seconds = row["events_done"], row["filling_seconds"]
-    rate = done / seconds if done and seconds > 0 else None
-    left = row["events_total"] - done
-    return Progress(**dict(row), rate=rate, eta_seconds=left / rate if rate else None)

@@ -13,7 +13,8 @@ from ledger.errors import OperatorError
 from ledger.migrate import migrate, migrations_folder
 from ledger.postgres import connect
 from projections.catalogue import CATALOGUE
-from projections.rebuild import begin_rebuild, read_progress
+from projections.progress import read_progress
+from projections.rebuild import begin_rebuild
 from tests.builders import webhook
 from tests.serving import (
     COMMAND,

@@ -16,7 +16,8 @@ from ledger.postgres import Connection
 from ledger.store import NewEvent, append, read_ledgers
 from projections.catalogue import BY_NAME
 from projections.pages import NUMBERS_KEPT_MAX
-from projections.rebuild import Rebuild, read_progress
+from projections.progress import read_progress
+from projections.rebuild import Rebuild
 from projections.runner import Runner
 from projections.upkeep import Upkeep
 from tests.builders import MAIN, meeting, minutes, people, webhook

@@ -17,14 +17,13 @@ from ledger.errors import NotFound, RebuildUnderWay
 from ledger.postgres import Connection
 from projections import rebuild as rebuild_module
 from projections.filling import Filler
+from projections.progress import Progress, read_progress
 from projections.rebuild import (
-    Progress,
     Rebuild,
     WheelLost,
     begin_rebuild,
     cancel_rebuild,
     drive_rebuild,
-    read_progress,
     set_paused,
 )
 from projections.runner import Runner

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ledger.postgres import Connection
     from projections.measures import ProjectionStatus
     from projections.parked import ParkedEvent, Retried
-    from projections.rebuild import Progress
+    from projections.progress import Progress
 
 FOLLOW_EVERY_SECONDS = 0.5
 FOUND_A_PROBLEM = 1
@@ -70,7 +70,7 @@ def lag(*, as_json: bool) -> None:
 
 async def _read(connection: "Connection", _settings: Settings) -> "tuple[list[ProjectionStatus], list[Progress]]":
     from projections.measures import read_status
-    from projections.rebuild import read_progress
+    from projections.progress import read_progress
 
     return await read_status(connection), await read_progress(connection)
 
@@ -111,7 +111,8 @@ async def _rebuild(dsn: str, settings: Settings, name: str, draw: "Callable[[int
     from api.cli.context import checked_connection
     from ledger.errors import RebuildUnderWay
     from ledger.sealing import sealing_of
-    from projections.rebuild import Rebuild, WheelLost, begin_rebuild, find_projection, read_progress
+    from projections.progress import read_progress
+    from projections.rebuild import Rebuild, WheelLost, begin_rebuild, find_projection
 
     async def tell(progress: "Progress") -> None:
         draw(progress.events_done, progress.events_total)

@@ -11,7 +11,7 @@ from rich.table import Table
 from projections.calendar_events import CalendarEvent
 from projections.lookup import FoundBooking, HistoryEntry
 from projections.measures import ProjectionStatus
-from projections.rebuild import Progress
+from projections.progress import Progress
 from projections.suggestions import Reason, SuggestionPage
 
 STATUS_STYLES = {
