@@ -7,12 +7,11 @@ A range of bookings holds those that began in it, each whole, whatever later pos
 booking stands for itself; those that belong to a chain are gathered as the runner gathers them. Bookings that began
 under their number come last (`fill_numbered`), when it can be said which numbers have a uid.
 
-    python -m projections.filling    what to do comes as JSON on standard input
+    python -m projections.filling    what to do comes as a line of JSON on standard input
 """
 
 import asyncio
 import gc
-import os
 import sys
 import time
 from collections import defaultdict
@@ -43,6 +42,7 @@ from ledger.store import (
 )
 from ledger.vocabulary import LedgerId, Position, StreamId
 from projections import facts
+from projections.aside import read_order, while_wanted
 from projections.calendar_events import number_lookup, number_lookup_here
 from projections.catalogue import BY_NAME
 from projections.generations import SHOWN_FIRST, Place, SyncedAt, point_at, read_visibility
@@ -55,8 +55,6 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
 NUMBERED_AT_ONCE = 2_000
 STATEMENT_SECONDS_MAX = 3_600.0
-NICENESS = 15
-"""Whoever receives webhooks goes first. A niceness does not reach into the database, so besides:"""
 LIVELY_EVENTS_PER_SECOND = 20.0
 """When more than this is being appended, every range is followed by a rest."""
 GIVING_WAY = 3.0
@@ -348,12 +346,11 @@ async def _run(order: Order) -> None:
 
 def main() -> None:
     """What standard input orders has been done as far as there is anything to do."""
-    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    order = read_order(Order)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is the driver's
-    os.nice(NICENESS)
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
-    asyncio.run(_run(order))
+    asyncio.run(while_wanted(_run(order)))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ no message is sent by it.
 import asyncio
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
-import msgspec
 import structlog
 
 from ledger.errors import NotFound, RebuildUnderWay
@@ -33,6 +31,7 @@ from ledger.sql import load_statements
 from ledger.store import Ledger, read_ledgers, read_log
 from ledger.vocabulary import LedgerId, Position
 from projections.applying import Applier
+from projections.aside import give_way, start_aside, wait_aside
 from projections.catalogue import BY_NAME
 from projections.filling import STATEMENT_SECONDS_MAX, Filler, Order
 from projections.generations import SHOWN_FIRST, CheckpointMoved, Place, point_at, read_visibility
@@ -250,25 +249,15 @@ class Rebuild:
     async def _run_fillers(self) -> int:
         """The processes have come to an end; returns how many of them failed."""
         running = [await self._start_filler() for _ in range(self._processes)]
-        try:
-            codes = await asyncio.gather(*(process.wait() for process in running))
-        except asyncio.CancelledError:
-            for process in running:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-            raise
+        codes = await asyncio.gather(*map(wait_aside, running))
         failed = [code for code in codes if code != 0]
         if failed:
             log.warning("rebuild_fillers_failed", projection=self._projection.name, codes=failed)
         return len(failed)
 
     async def _start_filler(self) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "projections.filling", stdin=asyncio.subprocess.PIPE
-        )
-        if process.stdin is not None:
-            process.stdin.write(msgspec.json.encode(self._order))
-            process.stdin.close()
+        process = await start_aside("projections.filling", self._order)
+        give_way(process.pid)
         return process
 
     async def _index(self, connection: Connection) -> None:

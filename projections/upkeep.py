@@ -11,8 +11,10 @@ from ledger.errors import RebuildUnderWay
 from ledger.keyring import NOTHING_SET, Sealing
 from ledger.postgres import Connection, connect
 from projections.catalogue import BY_NAME
+from projections.driving import drive_aside
+from projections.filling import Order
 from projections.generations import read_versions
-from projections.rebuild import SQL, Rebuild, WheelLost, begin_rebuild
+from projections.rebuild import SQL, begin_rebuild
 
 UPKEEP_EVERY_SECONDS = 2.0
 
@@ -20,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Upkeep:
-    """Drives rebuilds that nobody drives, and begins and ends the lives of generations.
+    """Sees to it that rebuilds which nobody drives are driven, and begins and ends the lives of generations.
 
     A projection whose code is newer than its tables gets a new one; the tables of those that are of no use are dropped.
     """
@@ -44,8 +46,6 @@ class Upkeep:
         while True:
             try:
                 await self.look()
-            except WheelLost:
-                log.info("rebuild_driven_elsewhere")
             except Exception as error:
                 log.warning("upkeep_failed", error=type(error).__name__)
             await asyncio.sleep(UPKEEP_EVERY_SECONDS)
@@ -61,14 +61,14 @@ class Upkeep:
             connection.terminate()
         for row in undriven:
             if row["projection"] in BY_NAME:
-                rebuild = Rebuild(
-                    self._dsn,
-                    BY_NAME[row["projection"]],
-                    row["generation"],
+                order = Order(
+                    dsn=self._dsn,
+                    projection=row["projection"],
+                    generation=row["generation"],
                     confirm_on_accept=self._confirm_on_accept,
                     sealing=self._sealing,
                 )
-                await rebuild.drive()
+                await drive_aside(order)
 
     async def _begin_outdated(self, connection: Connection) -> None:
         versions = await read_versions(connection)

@@ -1,6 +1,7 @@
 """Rebuilds in tests: read models as bytes, generations filled in this process, and a log with everything in it."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,11 +23,12 @@ from ledger.postgres import Connection, connect
 from ledger.store import Ledger, NewEvent, append, read_ledgers, read_log
 from ledger.vocabulary import Position, StreamId
 from projections import rebuild as rebuild_module
+from projections import upkeep as upkeep_module
 from projections.catalogue import BY_NAME, CATALOGUE
 from projections.filling import Filler, Order
 from projections.generations import point_at
 from projections.rebuild import SQL as REBUILD_SQL
-from projections.rebuild import Rebuild, begin_rebuild, drive_rebuild
+from projections.rebuild import Rebuild, WheelLost, begin_rebuild, drive_rebuild
 from projections.upkeep import Upkeep
 from tests.builders import NOON, instant, meeting, minutes, people, webhook
 
@@ -98,7 +100,7 @@ def assert_same(rebuilt: Rows, live: Rows) -> None:
 
 
 def fill_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rebuilds fill their tables in this process, without the half second that each process of their own needs."""
+    """Rebuilds are driven and fill their tables in this process, without the half second that each other one needs."""
 
     async def run_fillers(self: Rebuild) -> int:
         order = self._order  # what it would write to the process
@@ -109,7 +111,14 @@ def fill_here(monkeypatch: pytest.MonkeyPatch) -> None:
             connection.terminate()
         return 0
 
+    async def drive_here(order: Order) -> None:
+        with contextlib.suppress(WheelLost):
+            await drive_rebuild(
+                order.dsn, order.projection, order.generation, confirm_on_accept=order.confirm_on_accept
+            )
+
     monkeypatch.setattr(Rebuild, "_run_fillers", run_fillers)
+    monkeypatch.setattr(upkeep_module, "drive_aside", drive_here)
 
 
 def step(name: str) -> Callable[..., Awaitable[Any]]:

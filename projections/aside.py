@@ -1,0 +1,66 @@
+"""Work in a process of its own, which ends with whoever ordered it, and may give way to all others."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+Ordered = TypeVar("Ordered", bound=msgspec.Struct)
+
+NICENESS = 10
+"""Whoever receives webhooks goes first. A niceness does not reach into the database."""
+
+
+async def start_aside(module: str, order: msgspec.Struct) -> asyncio.subprocess.Process:
+    """The module runs, and has the order as a line of JSON on its standard input, which stays open."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, stdin=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    if process.stdin is not None:
+        process.stdin.write(msgspec.json.encode(order) + b"\n")
+    return process
+
+
+async def wait_aside(process: asyncio.subprocess.Process) -> int:
+    """Its exit code. It is killed where the caller does not wait to the end."""
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise
+
+
+def give_way(pid: int) -> None:
+    """The process leaves the processors to others that want them.
+
+    Linux may share them out among sessions first, and then a niceness counts within its session alone: one that is the
+    process's own is nice as a whole.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, NICENESS)
+        if os.getsid(pid) == pid:
+            Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS), encoding="ascii")
+
+
+def read_order(kind: type[Ordered]) -> Ordered:
+    """What this process was started for."""
+    return msgspec.json.decode(sys.stdin.buffer.readline(), type=kind)
+
+
+async def while_wanted(work: Coroutine[Any, Any, None]) -> None:
+    """The work is done; or given up, where whoever ordered it is gone, and standard input with them."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def give_up() -> None:
+        loop.remove_reader(sys.stdin)
+        task.cancel()
+
+    loop.add_reader(sys.stdin, give_up)
+    await task
