@@ -47,6 +47,7 @@ from projections.calendar_events import number_lookup, number_lookup_here
 from projections.catalogue import BY_NAME
 from projections.generations import SHOWN_FIRST, Place, SyncedAt, point_at, read_visibility
 from projections.namesakes import without_namesakes
+from projections.pace import rest
 from projections.pages import NUMBERS_KEPT_MAX
 from projections.parked import error_told, park_event
 from projections.projection import Chunk
@@ -55,11 +56,6 @@ SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
 NUMBERED_AT_ONCE = 2_000
 STATEMENT_SECONDS_MAX = 3_600.0
-LIVELY_EVENTS_PER_SECOND = 20.0
-"""When more than this is being appended, every range is followed by a rest."""
-GIVING_WAY = 3.0
-"""How long the rest is, in times of the range."""
-GIVING_WAY_SECONDS_MAX = 5.0
 GARBAGE_THRESHOLD = 100_000
 """What is made here lives for one range; looking for cycles more often than this finds none and costs a tenth."""
 
@@ -98,20 +94,13 @@ class Filler:
 
     async def fill_ranges(self) -> None:
         """No range is left, or the rebuild was paused or cancelled."""
-        await self._connection.execute(SQL["prefer_indexes"])
+        await self._connection.execute(SQL["prepare_session"])
         ledgers = await read_ledgers(self._connection)
         self._ledgers = {ledger.ledger_id: ledger for ledger in ledgers.values()}
-        begun, heads = time.monotonic(), await self._heads()
+        begun = time.monotonic()
         while await self._fill_range():
-            ended, heads_now = time.monotonic(), await self._heads()
-            if heads_now - heads > LIVELY_EVENTS_PER_SECOND * (ended - begun):
-                await asyncio.sleep(min((ended - begun) * GIVING_WAY, GIVING_WAY_SECONDS_MAX))
-                heads_now = await self._heads()
-            begun, heads = time.monotonic(), heads_now
-
-    async def _heads(self) -> int:
-        """How many events all the logs hold together."""
-        return int(await self._connection.fetchval(SQL["sum_heads"]))
+            await rest(self._connection, since=begun)
+            begun = time.monotonic()
 
     async def _fill_range(self) -> bool:
         name, generation = self._order.projection, self._order.generation

@@ -1,17 +1,15 @@
 -- Filling a new generation: projections.rebuild_ranges, and the log read by booking.
 
--- name: prefer_indexes
--- A range is a small part of the log, whatever the planner takes it for: by index, for as long as the session lasts.
+-- name: prepare_session
+-- A range is a small part of the log, whatever the planner takes it for: by index, for as long as the session lasts. And
+-- nobody waits for the disk, since what a crash takes back is filled again.
 SELECT
+    set_config('synchronous_commit', 'off', false),
     set_config('enable_seqscan', 'off', false),
     set_config('enable_hashjoin', 'off', false),
     set_config('enable_mergejoin', 'off', false),
     set_config('enable_material', 'off', false),
     set_config('enable_bitmapscan', 'off', false);
-
--- name: sum_heads
-SELECT coalesce(sum(position), 0)
-FROM ledger.ledgers;
 
 -- name: claim_range
 -- A range that nobody else is at, until the transaction ends; none when the filling is over, paused or cancelled.

@@ -35,10 +35,10 @@ from projections.aside import give_way, start_aside, wait_aside
 from projections.catalogue import BY_NAME
 from projections.filling import STATEMENT_SECONDS_MAX, Filler, Order
 from projections.generations import SHOWN_FIRST, CheckpointMoved, Place, point_at, read_visibility
+from projections.pace import REST_SHARE, is_lively, rest
 from projections.pages import PageReader, Stretch
 from projections.progress import Progress, read_progress
 from projections.projection import Projection
-from projections.runner import PAGE_EVENTS_MAX
 
 SQL = load_statements(Path(__file__).with_suffix(".sql"))
 
@@ -54,6 +54,8 @@ FILLERS_FAILED_MAX = 20
 SWAP_LOCK_MS_MAX = 25
 """How long the swap waits for a query that runs on the old tables, and keeps others waiting, before it steps back."""
 SWAP_AGAIN_SECONDS = 0.2
+CATCH_UP_EVENTS = 2_000
+"""So many at once: more are hardly cheaper, and keep others from the processors for longer."""
 SWAP_EVENTS_MAX = 200
 """So many events may be applied while the live generation is held still; it is usually a handful."""
 
@@ -133,6 +135,7 @@ class Rebuild:
         """The generation is live. Raises WheelLost when another drives or it was cancelled."""
         async with opened_keyring(self._order.sealing) as keyring:
             connection = await connect(self._dsn, statement_seconds_max=STATEMENT_SECONDS_MAX, keyring=keyring)
+            await connection.execute(SQL["commit_lazily"])
             await self._drive(connection, tell)
 
     async def _drive(self, connection: Connection, tell: Tell | None) -> None:
@@ -229,7 +232,7 @@ class Rebuild:
                 failed = 0 if self._is_paused else failed
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
                 continue
-            failed += await self._run_fillers()
+            failed += await self._run_fillers(1 if await is_lively(connection) else self._processes)
             if failed > FILLERS_FAILED_MAX:
                 told = "the filling processes keep failing; see the log, then cancel or resume"
                 await connection.execute(SQL["note_error"], *self._key, told)
@@ -246,9 +249,9 @@ class Rebuild:
         (progress,) = await read_progress(connection, self._projection.name)
         return progress.events_done < progress.events_total
 
-    async def _run_fillers(self) -> int:
-        """The processes have come to an end; returns how many of them failed."""
-        running = [await self._start_filler() for _ in range(self._processes)]
+    async def _run_fillers(self, count: int) -> int:
+        """So many processes have come to an end; returns how many of them failed."""
+        running = [await self._start_filler() for _ in range(count)]
         codes = await asyncio.gather(*map(wait_aside, running))
         failed = [code for code in codes if code != 0]
         if failed:
@@ -261,11 +264,18 @@ class Rebuild:
         return process
 
     async def _index(self, connection: Connection) -> None:
-        """Indexes are built two at a time: they are of different cost, and each reads the table by itself."""
+        """Indexes are built two at a time: they are of different cost, and each reads the table by itself.
+
+        One at a time, and by one process of the database's, where much is being appended.
+        """
         missing = [row["name"] for row in await connection.fetch(SQL["missing_indexes"], *self._key)]
         other = await connect(self._dsn, statement_seconds_max=STATEMENT_SECONDS_MAX)
+        builders: list[Connection] = [connection, other]
+        if await is_lively(connection):
+            await connection.execute(SQL["index_alone"])
+            builders.pop()
         try:
-            await asyncio.gather(*(self._add_indexes(one, missing) for one in (connection, other)))
+            await asyncio.gather(*(self._add_indexes(one, missing) for one in builders))
         finally:
             other.terminate()
         await connection.execute(SQL["analyze_tables"], *self._key)
@@ -273,7 +283,9 @@ class Rebuild:
 
     async def _add_indexes(self, connection: Connection, missing: list[str]) -> None:
         while missing:
+            begun = time.monotonic()
             await connection.execute(SQL["add_index"], *self._key, missing.pop(0))
+            await rest(connection, since=begun)
 
     async def _swap(self, connection: Connection) -> None:
         """The new generation has everything the live one has, and is live in its place."""
@@ -307,15 +319,25 @@ class Rebuild:
         return Place(projection=self._projection, generation=self._generation, position=position)
 
     async def _catch_up(self, connection: Connection, ledger: Ledger, place: Place) -> None:
-        """The new generation has what the live one had when this was called."""
-        goal = await connection.fetchval(SQL["read_live_position"], ledger.ledger_id, self._projection.name)
-        position = place.position
+        """The new generation has what the live one had when this was called.
+
+        Rests are so short that it gains at least as much on the live one as that goes on.
+        """
+        position, goal = place.position, await self._live_position(connection, ledger)
+        live = goal
         while position < goal and not self._lost:
+            begun, before, live_before = time.monotonic(), position, live
             position = await self._apply_page(connection, ledger, position, goal)
+            live = await self._live_position(connection, ledger)
+            ahead = (position - before) / max(live - live_before, 1) / 2
+            await rest(connection, since=begun, share=min(max(ahead - 1, 0), REST_SHARE))
+
+    async def _live_position(self, connection: Connection, ledger: Ledger) -> Position:
+        return Position(await connection.fetchval(SQL["read_live_position"], ledger.ledger_id, self._projection.name))
 
     async def _apply_page(self, connection: Connection, ledger: Ledger, position: Position, goal: Position) -> Position:
         """The next page, no further than `goal`, is in the new generation, as visible as it became in the live one."""
-        count = min(PAGE_EVENTS_MAX, goal - position)
+        count = min(CATCH_UP_EVENTS, goal - position)
         events = await read_log(connection, ledger.ledger_id, after=position, events_max=count)
         synced_at = await read_visibility(connection, ledger, after=position)
         applier = Applier(lambda: contextlib.nullcontext(connection), self._pages)

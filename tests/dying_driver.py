@@ -99,7 +99,7 @@ async def main(dsn: str, name: str, generation: str, point: str) -> None:
         patch.setattr(rebuild, "WHEEL_SECONDS", 0.2)
         patch.setattr(rebuild, "RENEWED_EVERY_SECONDS", 0.05)
         patch.setattr(rebuild, "RANGE_EVENTS", 20)
-        patch.setattr(rebuild, "PAGE_EVENTS_MAX", 7)
+        patch.setattr(rebuild, "CATCH_UP_EVENTS", 7)
         if point not in WITH_PROCESSES:
             fill_here(patch)
         arrive_before_the_swap(patch)

@@ -102,7 +102,7 @@ def assert_same(rebuilt: Rows, live: Rows) -> None:
 def fill_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rebuilds are driven and fill their tables in this process, without the half second that each other one needs."""
 
-    async def run_fillers(self: Rebuild) -> int:
+    async def run_fillers(self: Rebuild, _count: int) -> int:
         order = self._order  # what it would write to the process
         connection = await connect(order.dsn)
         try:

@@ -19,6 +19,8 @@ from api.bench.questions import QUESTIONS, Asking
 from ledger.database_roles import role_url
 from ledger.postgres import Connection
 from ledger.store import read_ledgers
+from projections.pace import LIVELY_EVENTS
+from projections.pace import SQL as PACE
 from tests.serving import connected, run
 
 BOOKINGS = 20_000
@@ -188,6 +190,13 @@ async def test_a_question_is_answered_by_its_indexes(explaining: Explaining, fil
     assert explaining.explained
     assert [plan.read_whole & LARGE for plan in explaining.explained if plan.read_whole & LARGE] == []
     assert USED[name] <= {index for plan in explaining.explained for index in plan.indexes}
+
+
+async def test_whether_much_is_being_appended_is_seen_at_the_end_of_the_log(explaining: Explaining) -> None:
+    """A rebuild asks so after every turn."""
+    await explaining.fetch(PACE["is_lively"], LIVELY_EVENTS)
+    assert [plan.read_whole & LARGE for plan in explaining.explained if plan.read_whole & LARGE] == []
+    assert {"events_position_unique"} <= {index for plan in explaining.explained for index in plan.indexes}
 
 
 @pytest.mark.parametrize("name", PEOPLES)

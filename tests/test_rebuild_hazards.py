@@ -158,7 +158,7 @@ async def test_filling_that_keeps_failing_waits_for_somebody_to_look_and_goes_on
     monkeypatch.setattr(rebuild_module, "FILLERS_FAILED_MAX", 3)
     tries = 0
 
-    async def failing(_: Rebuild) -> int:
+    async def failing(_: Rebuild, _count: int) -> int:
         nonlocal tries
         tries += 1
         return 2
@@ -233,7 +233,7 @@ def one_range_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
             await super()._fill_range()
             return False
 
-    async def run_fillers(self: Rebuild) -> int:
+    async def run_fillers(self: Rebuild, _count: int) -> int:
         async with connected(self._dsn) as connection:
             await Short(connection, self._order).fill_ranges()
         return 0

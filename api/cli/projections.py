@@ -81,8 +81,8 @@ async def _read(connection: "Connection", _settings: Settings) -> "tuple[list[Pr
 def rebuild(*, name: str, as_json: bool) -> None:
     """Build a read model anew beside the live one, then swap it in.
 
-    Deliveries and queries go on. When this command is interrupted, a worker goes on with the rebuild, or this command
-    when it is given again.
+    Deliveries and queries go on; where many webhooks arrive it rests in between and takes several times as long. When
+    this command is interrupted, a worker goes on with the rebuild, or this command when it is given again.
     """
     from api.composition import database
 
