@@ -21,7 +21,7 @@ from ledger.vocabulary import StreamId
 from projections import pages as pages_module
 from projections import runner as runner_module
 from projections.applying import ATTEMPTS_MAX
-from projections.catalogue import CATALOGUE
+from projections.catalogue import BY_NAME, CATALOGUE
 from projections.projection import Chunk, Page, Projection
 from projections.runner import POLL_SECONDS_MAX, Runner
 from tests.builders import NOON, minutes, people, webhook
@@ -402,6 +402,17 @@ async def test_a_booking_that_cannot_be_folded_in_a_page_prepared_early_parks_it
     assert {told.split(" ")[1] for told in await parked(connection)} == {str(PAGE_EVENTS + 2)}
     assert len(await parked(connection)) == len(CATALOGUE)
     assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 2 * PAGE_EVENTS
+
+
+async def test_pages_are_longer_where_nobody_wants_bodies(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "PAGE_EVENTS_MAX", 2)
+    monkeypatch.setattr(runner_module, "PAGE_OUTLINES_MAX", 5)
+    await file(connection, *[webhook("BOOKING_CREATED", {"uid": f"booking-{number}"}) for number in range(10)])
+    assert await Runner(pool, database, catalogue=[BY_NAME["calendar_events"]]).catch_up() == 10 / 5
+    assert await Runner(pool, database, catalogue=[BY_NAME["webhook_logs"]]).catch_up() == 10 / 2
+    assert await connection.fetchval("SELECT count(*) FROM calendar_events") == 10
 
 
 # Bookings that are first, or later, known by their number alone
