@@ -266,13 +266,12 @@ class Rebuild:
     async def _index(self, connection: Connection) -> None:
         """Indexes are built two at a time: they are of different cost, and each reads the table by itself.
 
-        One at a time, and by one process of the database's, where much is being appended.
+        One at a time where much is being appended.
         """
         missing = [row["name"] for row in await connection.fetch(SQL["missing_indexes"], *self._key)]
         other = await connect(self._dsn, statement_seconds_max=STATEMENT_SECONDS_MAX)
         builders: list[Connection] = [connection, other]
         if await is_lively(connection):
-            await connection.execute(SQL["index_alone"])
             builders.pop()
         try:
             await asyncio.gather(*(self._add_indexes(one, missing) for one in builders))

@@ -113,10 +113,6 @@ ON CONFLICT ON CONSTRAINT checkpoints_pkey DO NOTHING;
 -- Until the session ends nobody waits for the disk: what a crash takes back is built again.
 SELECT set_config('synchronous_commit', 'off', false);
 
--- name: index_alone
--- Until the session ends an index is built by one process.
-SELECT set_config('max_parallel_maintenance_workers', '0', false);
-
 -- name: missing_indexes
 -- $1 projection, $2 generation
 SELECT name
