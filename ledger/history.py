@@ -208,7 +208,8 @@ async def load_histories(
     gathered = _Gathered(set(stream_ids) - alone.keys() - {number for number, said in numbers.items() if not said})
     for _ in range(CHAIN_LENGTH_MAX):
         missing = gathered.take_missing(numbers, known)
-        for event in await read_streams(connection, ledger_id, missing, up_to=up_to) if missing else ():
+        told = [one for one in missing if number_streams is None or one in number_streams or not is_number_stream(one)]
+        for event in await read_streams(connection, ledger_id, told, up_to=up_to) if told else ():
             gathered.readings[event.stream_id].append(read_event(event))
         for stream_id in missing:
             gathered.readings[stream_id] = list(standing(gathered.readings[stream_id]))
