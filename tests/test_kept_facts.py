@@ -150,6 +150,6 @@ async def test_the_facts_of_a_booking_are_found_by_its_stream(
 ) -> None:
     """Where texts of the two tables are not compared alike, the whole log is read for each booking."""
     await file(connection, CREATED, MOVED)
-    await connection.execute(FILLING["prefer_indexes"])
+    await connection.execute(FILLING["prepare_session"])
     plan = [row[0] for row in await connection.fetch(f"EXPLAIN {facts.SQL[name]}", *values)]
     assert any("Index Cond" in line and "stream_id = " in line for line in plan), "\n".join(plan)
