@@ -15,7 +15,10 @@ from tests.tampering import rewrite, with_triggers_off
 EVENTS = 11
 UPDATE = "UPDATE ledger.events SET %s WHERE position = %d"
 COPY = """
-INSERT INTO ledger.events
+INSERT INTO ledger.events (
+    ledger_id, position, stream_id, stream_version, event_id, topic, state, encoding, occurred_at, recorded_at, source,
+    metadata, digest
+)
 SELECT
     ledger_id, %d, 'booking-inserted', 1, gen_random_uuid(), topic, state, encoding, occurred_at, recorded_at, source,
     metadata, digest
