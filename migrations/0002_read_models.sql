@@ -394,13 +394,12 @@ BEGIN
 END
 $$;
 
--- Of the columns that an index or a rule names, what they are looked up by, and from 9,000 rows: enough to plan by. All of
--- them, from PostgreSQL's 30,000, take longer than all indexes of the wide tables together. It looks at those by itself a
--- minute later, since this does not count as having looked at the table.
+-- Of the columns that an index or a rule names: what they are looked up by. All of them take longer than all indexes of the
+-- wide tables together; PostgreSQL looks at the others by itself, a minute later, since this does not count as having
+-- looked at the table. With a smaller sample it would guess at metadata, and guess wrong.
 CREATE FUNCTION projections.analyze_tables(projection text, generation int) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET default_statistics_target = 30
 AS $$
 DECLARE
     place regclass;

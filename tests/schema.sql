@@ -482,7 +482,6 @@ $$;
 CREATE FUNCTION projections.analyze_tables(projection text, generation integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET default_statistics_target TO '30'
     AS $$
 DECLARE
     place regclass;
