@@ -390,6 +390,14 @@ def test_the_memory_of_a_process_and_of_its_children_is_told_apart() -> None:
     assert memory_mib(process.pid, "VmRSS") is None
 
 
+def test_a_picture_leaves_to_the_table_what_ours_is_held_against_itself_in() -> None:
+    told = [
+        msgspec.structs.replace(compared_with(ours=1.0, fewer=2.0), title=name, work=name) for name in ("queries", "x")
+    ]
+    assert "x: " in (drawn := picture(told, "a machine"))
+    assert "queries: " not in drawn
+
+
 def test_a_picture_shows_every_ratio_and_every_curve_for_light_and_dark_pages() -> None:
     told = [
         msgspec.structs.replace(compared_with(**{"ours": 8.0, "a <peer> & others": 2.0}), title=f"{size}", size=size)

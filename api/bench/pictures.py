@@ -22,6 +22,8 @@ RATIO_LOWEST = 0.1
 RATIO_HIGHEST = 100.0
 NO_PEERS = ("ours", "limit:", "ceiling:", "generator's limit:")
 """Ours too, or nobody's way to do the work: drawn in grey."""
+NOT_DRAWN = ("queries", "growth")
+"""Ours among few beside ours among many: a table tells that better."""
 
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1c1e21; }
@@ -60,7 +62,7 @@ def picture(compared: Sequence[Comparison], machine: str) -> str:
     parts: list[str] = []
     top = MARGIN + HEADING
     for comparison in compared:
-        if len(comparison.measured) > 1:
+        if len(comparison.measured) > 1 and comparison.work not in NOT_DRAWN:
             parts += _bars(comparison, top)
             top += HEADING + ROW * (len(comparison.measured) - 1)
     for name, curve in _curves(compared).items():
