@@ -163,7 +163,7 @@ class Runner:
                 self._drop_ahead(ledger)
         return written.is_set()
 
-    async def _take(self, ledger: Ledger, after: Position, *, bodies: bool) -> "_Coming":
+    async def _take(self, ledger: Ledger, after: Position, *, bodies: bool) -> _Coming:
         """What follows `after`: as it has been prepared, or prepared now."""
         ahead = self._ahead.get(ledger.ledger_id)
         if ahead is not None and (ahead.after, ahead.bodies) == (after, bodies):
@@ -186,7 +186,7 @@ class Runner:
         if ahead is not None:
             ahead.coming.cancel()
 
-    async def _prepare(self, ledger: Ledger, after: Position, *, bodies: bool, written: asyncio.Event) -> "_Coming":
+    async def _prepare(self, ledger: Ledger, after: Position, *, bodies: bool, written: asyncio.Event) -> _Coming:
         async with self._pool.acquire() as connection:
             events_max = _events_max(bodies=bodies)
             stretch = await read_stretch(connection, ledger, after=after, events_max=events_max, bodies=bodies)
