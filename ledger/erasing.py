@@ -124,7 +124,7 @@ class Eraser:
             log.warning("erasure_bodies_unreadable", ledger=self._ledger.name, bodies=found.unreadable)
         waiting = sorted(_bookings(found))
         while waiting:
-            done = await self._redact(waiting[:STREAMS_AT_ONCE], found, by_tag)
+            done = await self._redact(waiting, found, by_tag)
             waiting = [stream_id for stream_id in waiting if stream_id not in done]
         await self._destroy_alone(found, by_tag)
         await set_redacted(self._connection, self._ledger, erasures)
@@ -134,8 +134,10 @@ class Eraser:
     ) -> None:
         """These bookings are gone with all who are in them, each with its chain, unless something of it is younger."""
         nobody = Found()
-        for batch in in_batches(sorted(seeds), STREAMS_AT_ONCE):
-            await self._redact(batch, nobody, {}, every=erasure.erasure_id, older_than=older_than)
+        waiting = sorted(seeds)
+        while waiting:
+            done = await self._redact(waiting, nobody, {}, every=erasure.erasure_id, older_than=older_than)
+            waiting = [stream_id for stream_id in waiting if stream_id not in done]
 
     async def erase_deliveries(self, erasure: Erasure, positions: Sequence[Position]) -> None:
         """Of these deliveries, which name no booking, nobody can open a body any more."""
@@ -163,15 +165,19 @@ class Eraser:
 
     async def _redact(
         self,
-        seeds: Sequence[StreamId],
+        waiting: Sequence[StreamId],
         found: Found,
         by_tag: Mapping[bytes, Sequence[UUID]],
         *,
         every: UUID | None = None,
         older_than: datetime | None = None,
     ) -> set[StreamId]:
-        """The seeds' chains are redacted; all streams that were. Where one is written to meanwhile, we look again."""
-        for _ in range(ATTEMPTS_MAX):
+        """The chains of the first that wait are redacted; all streams that were.
+
+        Where one is written to meanwhile, we look again, at half as many, so that less is written meanwhile.
+        """
+        for attempt in range(ATTEMPTS_MAX):
+            seeds = waiting[: max(1, STREAMS_AT_ONCE >> attempt)]
             up_to = (await read_head(self._connection, self._ledger.ledger_id)).position
             readings = await self._read(seeds, up_to)
             chains = chains_of(readings, seeds, leaving=_emails(found) if every is None else None)
