@@ -15,7 +15,7 @@ from api.metering import Meter
 from api.spooling import keyless, spooling
 from api.tries import Tries
 from api.usage import Usage
-from api.working import working
+from api.working_aside import working_aside
 from ledger.appender import Appender
 from ledger.migrate import migrate, refuse_unknown_schema
 from ledger.postgres import close_pool, connect, open_pool, refuse_old_server, refuse_unsafe_server
@@ -24,7 +24,7 @@ from ledger.settings import Settings
 from ledger.spool import Spool
 from ledger.spooled import KnownLedger
 from ledger.store import Ledger, read_ledgers
-from projections.runner import Runner
+from projections.pulse import Pulse
 
 WEB_CONNECTIONS_MAX = 10
 
@@ -47,7 +47,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     watch: Watch
     spool: Spool | None
     """None: its folder cannot be used, and what Postgres does not take is refused."""
-    runner: Runner | None = None
+    pulse: Pulse | None = None
+    """Of its worker, where it has one."""
 
 
 @contextlib.contextmanager
@@ -111,9 +112,9 @@ async def opened(
         deliveries = await stack.enter_async_context(DeliveryLog(pool).running())
         webhook_secrets = tuple(secret.reveal() for secret in settings.webhook_secrets)
         usage = await stack.enter_async_context(Usage(pool, webhook_secrets).running())
-        runner = None
+        pulse = None
         if with_worker:
-            runner = await stack.enter_async_context(working(settings, pool, dsn))
+            pulse = await stack.enter_async_context(working_aside(dsn))
         yield Running(
             settings=settings,
             dsn=dsn,
@@ -129,7 +130,7 @@ async def opened(
             usage=usage,
             watch=Watch(ledgers.values()),
             spool=spool,
-            runner=runner,
+            pulse=pulse,
         )
 
 

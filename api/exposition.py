@@ -174,10 +174,10 @@ def _of_alarms(running: Running, found: Found | None, spooled: SpoolState | None
 
 
 def _of_runner(running: Running) -> Mapping[str, Values]:
-    runner = running.runner
+    pulse = running.pulse
     return {
-        "runner_poll_age_seconds": [] if runner is None else _one(runner.seconds_since_poll),
-        "runner_failing": [] if runner is None else _one(runner.trouble is not None),
+        "runner_poll_age_seconds": [] if pulse is None else _one(pulse.seconds_since_poll),
+        "runner_failing": [] if pulse is None else _one(pulse.is_failing),
     }
 
 

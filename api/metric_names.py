@@ -111,9 +111,14 @@ METRICS: Final = (
         "runner_poll_age_seconds",
         "gauge",
         (),
-        "How long ago this process's runner last looked at every ledger; none where it has no runner.",
+        "How long ago this server's runner last looked at every ledger; none where it has no worker.",
     ),
-    Described("runner_failing", "gauge", (), "1 while that runner backs off from an error of the database."),
+    Described(
+        "runner_failing",
+        "gauge",
+        (),
+        "1 while that runner waits to try again: the database failed it, or its process ended.",
+    ),
 )
 
 

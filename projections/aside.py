@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +17,13 @@ NICENESS = 5
 and transaction would go on for as long. A niceness does not reach into the database: see projections/pace.py."""
 
 
-async def start_aside(module: str, order: msgspec.Struct) -> asyncio.subprocess.Process:
-    """The module runs, and has the order as a line of JSON on its standard input, which stays open."""
+async def start_aside(module: str, order: msgspec.Struct, *, share: Sequence[int] = ()) -> asyncio.subprocess.Process:
+    """The module runs, and has the order as a line of JSON on its standard input, which stays open.
+
+    The open files whose numbers are in `share` are open there, too.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        sys.executable, "-m", module, stdin=asyncio.subprocess.PIPE, start_new_session=True, pass_fds=share
     )
     if process.stdin is not None:
         process.stdin.write(msgspec.json.encode(order) + b"\n")
@@ -35,6 +38,19 @@ async def wait_aside(process: asyncio.subprocess.Process) -> int:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         raise
+
+
+async def end_aside(process: asyncio.subprocess.Process, seconds_max: float) -> None:
+    """Nobody wants it any more: it hears so by the end of its standard input, and is killed where that takes longer."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(seconds_max):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def give_way(pid: int) -> None:
@@ -64,4 +80,6 @@ async def while_wanted(work: Coroutine[Any, Any, None]) -> None:
         task.cancel()
 
     loop.add_reader(sys.stdin, give_up)
-    await task
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()

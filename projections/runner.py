@@ -27,7 +27,6 @@ database's is not the event's fault: then the runner backs off and tries again.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +43,7 @@ from projections.generations import CheckpointMoved, Place, in_step, read_live_p
 from projections.leases import Leases
 from projections.pages import PageReader, Stretch, read_stretch
 from projections.projection import Page, Projection
+from projections.pulse import Pulse
 
 PAGE_EVENTS_MAX = 5_000
 PAGE_OUTLINES_MAX = 20_000
@@ -84,6 +84,7 @@ class Runner:
         confirm_on_accept: bool = False,
         catalogue: Sequence[Projection] = CATALOGUE,
         poll_seconds_max: float = POLL_SECONDS_MAX,
+        pulse: Pulse | None = None,
     ) -> None:
         self._pool = pool
         self._dsn = dsn
@@ -93,13 +94,7 @@ class Runner:
         self._applier = Applier(pool.acquire, PageReader(confirm_on_accept=confirm_on_accept))
         self._ahead: dict[LedgerId, _Ahead] = {}
         self._leases: Leases | None = None
-        self._polled_at = time.monotonic()
-        self.trouble: str | None = None
-
-    @property
-    def seconds_since_poll(self) -> float:
-        """How long ago the runner last looked at every ledger: a sign of life that needs no event."""
-        return time.monotonic() - self._polled_at
+        self._pulse = pulse or Pulse()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Runner"]:
@@ -130,7 +125,7 @@ class Runner:
         for ledger in ledgers.values():
             while applied := await self.step(ledger):
                 pages += applied
-        self._polled_at = time.monotonic()
+        self._pulse.looked()
         return pages
 
     async def step(self, ledger: Ledger) -> int:
@@ -216,10 +211,10 @@ class Runner:
             self._wanted.clear()
             try:
                 await self.catch_up()
-                back_off_seconds, self.trouble = self._poll_seconds_max, None
+                back_off_seconds = self._poll_seconds_max
             except Exception as error:
-                self.trouble = type(error).__name__
-                log.warning("runner_backs_off", error=self.trouble, seconds=back_off_seconds)
+                self._pulse.failed()
+                log.warning("runner_backs_off", error=type(error).__name__, seconds=back_off_seconds)
                 await asyncio.sleep(back_off_seconds)
                 back_off_seconds = min(back_off_seconds * 2, BACK_OFF_SECONDS_MAX)
                 continue

@@ -38,7 +38,7 @@ class Peaks:
 
     def _watch(self) -> None:
         while True:
-            for pid in (self._pid, *_children(self._pid)):
+            for pid in (self._pid, *children_of(self._pid)):
                 peak = memory_mib(pid, "VmHWM")
                 if peak is not None:
                     self._peaks[pid] = peak
@@ -55,7 +55,8 @@ def memory_mib(pid: int, what: str) -> float | None:
     return None
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
+    """The processes that it started and that have not ended."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():

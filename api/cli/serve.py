@@ -1,4 +1,4 @@
-"""`booking-ledger serve`: the web server and the worker in one process."""
+"""`booking-ledger serve`: the web server, and its worker in a process of its own."""
 
 import asyncio
 import logging
@@ -31,10 +31,11 @@ def serve(*, no_worker: bool) -> None:
     your own is never migrated by itself: run `booking-ledger migrate` first. While it is away deliveries are kept in
     BOOKING_LEDGER_HOME; so they are from the start where it has been served from there before.
     """
-    from api.app import configure_logging, create_app
+    from api.app import create_app
     from api.auth import internal_key
     from api.composition import check_database, database
     from api.hardening import fixed_headers, forbid_core_dumps
+    from api.log_output import configure_logging
 
     forbid_core_dumps()
     settings = read_settings()

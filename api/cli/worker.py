@@ -10,8 +10,6 @@ from api.cli.context import read_settings
 from api.cli.doctor_sealing import sealing_line
 from ledger.settings import Settings
 
-WORKER_CONNECTIONS_MAX = 6
-
 
 @click.command()
 @click.option("--projections-only", is_flag=True, help="No schedule and no spool: the projector's role is enough.")
@@ -21,9 +19,9 @@ def worker(*, projections_only: bool) -> None:
     What a server on this machine has left in the spool of BOOKING_LEDGER_HOME goes into the log, too.
     Any number may run on one database: one keeps a projection of a ledger current, another takes over when it ends.
     """
-    from api.app import configure_logging
     from api.composition import check_database, database
     from api.hardening import forbid_core_dumps
+    from api.log_output import configure_logging
 
     forbid_core_dumps()
     settings = read_settings()
@@ -39,7 +37,7 @@ async def _work(settings: Settings, dsn: str, *, projections_only: bool) -> None
     """Work until SIGINT or SIGTERM."""
     from api.garbage import settle_garbage
     from api.spooling import spooling
-    from api.working import projecting, working
+    from api.working import WORKER_CONNECTIONS_MAX, projecting, working
     from ledger.postgres import open_pool
     from ledger.sealing import opened_keyring, sealing_of
     from ledger.store import read_ledgers
