@@ -27,6 +27,7 @@ database's is not the event's fault: then the runner backs off and tries again.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,8 @@ PAGE_EVENTS_MAX = 5_000
 PAGE_OUTLINES_MAX = 20_000
 """Without bodies so many events take less memory than the others with them. In a long stretch more of them are of the
 same booking, whose row is written once."""
+GATHER_SECONDS = 0.015
+"""What comes in so soon after a page was begun makes up the next: many small ones take time from whoever receives."""
 POLL_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MAX = 10.0
 
@@ -120,11 +123,15 @@ class Runner:
         Returns the number of pages applied. Outside of `running` no lease is asked for: the checkpoints suffice.
         """
         pages = 0
+        while applied := await self._look():
+            pages += applied
+        return pages
+
+    async def _look(self) -> int:
+        """Every ledger had its turn; how many pages were applied."""
         async with self._pool.acquire() as connection:
             ledgers = await read_ledgers(connection)
-        for ledger in ledgers.values():
-            while applied := await self.step(ledger):
-                pages += applied
+        pages = sum([await self.step(ledger) for ledger in ledgers.values()])
         self._pulse.looked()
         return pages
 
@@ -209,14 +216,18 @@ class Runner:
         back_off_seconds = self._poll_seconds_max
         while True:
             self._wanted.clear()
+            begun = time.monotonic()
             try:
-                await self.catch_up()
+                pages = await self._look()
                 back_off_seconds = self._poll_seconds_max
             except Exception as error:
                 self._pulse.failed()
                 log.warning("runner_backs_off", error=type(error).__name__, seconds=back_off_seconds)
                 await asyncio.sleep(back_off_seconds)
                 back_off_seconds = min(back_off_seconds * 2, BACK_OFF_SECONDS_MAX)
+                continue
+            if pages:
+                await asyncio.sleep(max(begun + GATHER_SECONDS - time.monotonic(), 0))
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_seconds_max):
