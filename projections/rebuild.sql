@@ -16,6 +16,17 @@ FROM projections.generations
 WHERE state = 'building' AND NOT paused AND driver_until < clock_timestamp()
 ORDER BY requested_at, projection;
 
+-- name: find_unanalyzed
+-- Live generations with a table that has as many rows, of which its statistics do not know. $1 rows
+SELECT DISTINCT g.projection, g.generation
+FROM projections.generations AS g
+JOIN pg_class AS c ON c.relnamespace = to_regnamespace(projections.schema_of(g.projection, g.generation))
+WHERE g.state = 'live'
+  AND c.relkind = 'r'
+  AND c.reltuples < $1::int
+  AND pg_stat_get_live_tuples(c.oid) >= $1::int
+ORDER BY g.projection;
+
 -- name: take_wheel
 -- The generation is the driver's, unless another drives it. $1 projection, $2 generation, $3 driver, $4 seconds
 UPDATE projections.generations

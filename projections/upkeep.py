@@ -17,6 +17,9 @@ from projections.generations import read_versions
 from projections.rebuild import SQL, begin_rebuild
 
 UPKEEP_EVERY_SECONDS = 2.0
+GROWN_UP_ROWS = 1_000
+"""A table with so many gets its statistics at once. Of one without, PostgreSQL thinks that every index leads to a few
+rows, and it may read all of them for each page; by itself it looks once a minute."""
 
 log = structlog.get_logger()
 
@@ -25,6 +28,7 @@ class Upkeep:
     """Sees to it that rebuilds which nobody drives are driven, and begins and ends the lives of generations.
 
     A projection whose code is newer than its tables gets a new one; the tables of those that are of no use are dropped.
+    Young tables are analyzed as they grow.
     """
 
     def __init__(self, dsn: str, *, confirm_on_accept: bool, sealing: Sealing = NOTHING_SET) -> None:
@@ -55,6 +59,8 @@ class Upkeep:
         connection = await connect(self._dsn)
         try:
             await self._begin_outdated(connection)
+            for row in await connection.fetch(SQL["find_unanalyzed"], GROWN_UP_ROWS):
+                await connection.execute(SQL["analyze_tables"], row["projection"], row["generation"])
             undriven = await connection.fetch(SQL["find_undriven"])
             await drop_useless(connection)
         finally:

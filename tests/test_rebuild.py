@@ -17,7 +17,7 @@ from ledger.store import NewEvent, append, read_ledgers
 from projections.catalogue import BY_NAME
 from projections.pages import NUMBERS_KEPT_MAX
 from projections.progress import read_progress
-from projections.rebuild import Rebuild
+from projections.rebuild import SQL, Rebuild
 from projections.runner import Runner
 from projections.upkeep import Upkeep
 from tests.builders import MAIN, meeting, minutes, people, webhook
@@ -427,6 +427,32 @@ async def test_code_of_a_newer_version_gets_a_generation_of_its_own_while_the_ol
     await looking.look()
     assert await connection.fetchval("SELECT to_regnamespace('calendar_events_1') IS NULL")
     assert await connection.fetchval("SELECT count(*) FROM projections.generations WHERE state = 'building'") == 0
+
+
+async def test_a_young_table_gets_its_statistics_as_soon_as_it_has_grown(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL looks once a minute; until then each page would read every row of the table."""
+    monkeypatch.setattr("projections.upkeep.GROWN_UP_ROWS", 20)
+    known = "SELECT reltuples FROM pg_class WHERE oid = 'calendar_events_1.calendar_events'::regclass"
+    upkeep = Upkeep(database, confirm_on_accept=False)
+    await file(connection, *(CREATED({"uid": f"first-{count}"}) for count in range(19)))
+    await _caught_up_and_counted(pool, database)
+    await upkeep.look()
+    assert await connection.fetchval(known) == -1
+    await file(connection, CREATED({"uid": "grown-up"}))
+    await _caught_up_and_counted(pool, database)
+    await upkeep.look()
+    assert await connection.fetchval(known) == 20
+    assert await connection.fetch(SQL["find_unanalyzed"], 20) == []
+
+
+async def _caught_up_and_counted(pool: asyncpg.Pool, dsn: str) -> None:
+    """The read models are current, and the server's counts of their rows are, too."""
+    await Runner(pool, dsn).catch_up()
+    for one in [await pool.acquire() for _ in range(pool.get_size())]:
+        await one.execute("SELECT pg_stat_force_next_flush()")
+        await pool.release(one)
 
 
 async def test_old_code_leaves_a_generation_of_newer_code_alone(
