@@ -50,7 +50,7 @@ PAGE_EVENTS_MAX = 5_000
 PAGE_OUTLINES_MAX = 20_000
 """Without bodies so many events take less memory than the others with them. In a long stretch more of them are of the
 same booking, whose row is written once."""
-GATHER_SECONDS = 0.015
+GATHER_SECONDS = 0.01
 """What comes in so soon after a page was begun makes up the next: many small ones take time from whoever receives."""
 POLL_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MAX = 10.0
