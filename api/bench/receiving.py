@@ -27,7 +27,7 @@ FLASK_THREADS = 16
 OTHER_ANSWERS_SHARE_MAX = 0.01
 
 OURS = "ours, web alone"
-OURS_WITH_WORKER = "ours, read models kept current by the same process"
+OURS_WITH_WORKER = "ours, read models kept current by its worker"
 BARE = "ceiling: bare ASGI on uvicorn, verifies only"
 LITESTAR = "ceiling: Litestar handler on uvicorn, verifies only"
 LITESTAR_TUTORIAL = "tutorial: Litestar, asyncpg"
