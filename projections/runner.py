@@ -128,10 +128,15 @@ class Runner:
         return pages
 
     async def _look(self) -> int:
-        """Every ledger had its turn; how many pages were applied."""
+        """Every ledger had its turn, which ends with a page that is not full; how many pages were applied."""
+        pages = 0
         async with self._pool.acquire() as connection:
             ledgers = await read_ledgers(connection)
-        pages = sum([await self.step(ledger) for ledger in ledgers.values()])
+        for ledger in ledgers.values():
+            while applied := await self.step(ledger):
+                pages += applied
+                if ledger.ledger_id not in self._ahead:
+                    break
         self._pulse.looked()
         return pages
 

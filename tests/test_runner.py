@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -14,9 +15,11 @@ from api.simulator.traffic import simulate
 from ledger import history as history_module
 from ledger.booking import Booking
 from ledger.facts import Dated
+from ledger.filing import Receipt, file_delivery
 from ledger.folding import fold
 from ledger.history import Histories, load_histories
 from ledger.postgres import Connection, LedgerConnection, open_pool
+from ledger.store import Ledger, append, read_ledgers
 from ledger.vocabulary import StreamId
 from projections import pages as pages_module
 from projections import runner as runner_module
@@ -24,7 +27,7 @@ from projections.applying import ATTEMPTS_MAX
 from projections.catalogue import BY_NAME, CATALOGUE
 from projections.projection import Chunk, Page, Projection
 from projections.runner import POLL_SECONDS_MAX, Runner
-from tests.builders import NOON, minutes, people, webhook
+from tests.builders import NOON, add_ledger, minutes, people, webhook
 from tests.serving import connected, file, parked, until, until_current
 
 NOW = datetime(2026, 11, 20, 13, 20, tzinfo=UTC)
@@ -213,6 +216,30 @@ async def test_a_runner_that_can_never_listen_is_current_within_its_poll_interva
             await file(connection, webhook("BOOKING_CREATED", {"uid": f"booking-{number}"}))
             await until_current(connection, seconds=POLL_SECONDS_MAX + 1)
             assert await connection.fetchval("SELECT count(*) FROM calendar_events") == number + 1
+
+
+async def test_a_ledger_that_is_written_to_all_the_time_leaves_others_their_turn(
+    connection: asyncpg.Connection, pool: asyncpg.Pool, database: str
+) -> None:
+    await add_ledger(connection)
+
+    class NeverDone(Runner):
+        async def step(self, ledger: Ledger) -> int:
+            """Whoever looks at the main ledger finds something."""
+            if ledger.name == "main":
+                await file(connection, webhook("BOOKING_CREATED", {"uid": str(uuid4())}))
+            return await super().step(ledger)
+
+    async with NeverDone(pool, database).running(), connected(database) as other:
+        ledger = (await read_ledgers(other))["other"]
+        body = webhook("BOOKING_CREATED", {"uid": "in the other"})
+        filing = file_delivery(ledger, body, Receipt(received_at=NOON), fresh_id=uuid4())
+        await append(other, ledger.ledger_id, filing.events)
+
+        async def is_shown() -> bool:
+            return bool(await other.fetchval("SELECT count(*) FROM calendar_events WHERE ledger = 'other'"))
+
+        await until(is_shown)
 
 
 async def test_a_notification_wakes_a_runner_that_would_look_in_an_hour(
