@@ -1,13 +1,23 @@
-"""`booking-ledger …` with a schedule in a hurry: intervals in seconds as JSON, then the command's words."""
+"""`booking-ledger …` with a schedule in a hurry: intervals in seconds as JSON, then the command's words.
 
+python -m tests.hurried INTERVALS WORD...    without words: as the worker of a server that was started so
+"""
+
+import os
 import sys
 
 import msgspec
 
-from api import jobs
+from api import jobs, working, working_aside
 from api.cli.main import main
 
+INTERVALS = "HURRIED_INTERVALS"
+
 if __name__ == "__main__":
-    jobs.INTERVALS = msgspec.json.decode(sys.argv[1], type=jobs.Intervals)  # type: ignore[misc]  # final for everybody else
-    sys.argv = ["booking-ledger", *sys.argv[2:]]
-    main()
+    words = sys.argv[2:]
+    if words:
+        os.environ[INTERVALS] = sys.argv[1]
+    jobs.INTERVALS = msgspec.json.decode(os.environ[INTERVALS], type=jobs.Intervals)  # type: ignore[misc]  # final for others
+    working_aside.MODULE = "tests.hurried"
+    sys.argv = ["booking-ledger", *words]
+    main() if words else working.main()

@@ -22,7 +22,6 @@ from tests.serving import COMMAND, SECRET, connected, environment, file, free_po
 from tests.sources import ROOT
 from tests.test_sweeping import many
 
-HURRIED = ROOT / "tests" / "hurried.py"
 INTERVAL = 0.5
 TAKEN_OVER_SECONDS_MAX = 5.0
 """The promise; it is nearer to two."""
@@ -151,7 +150,7 @@ class Fleet:
         given = {**self._given, "BOOKING_LEDGER_HOME": str(home), "PORT": str(free_port()), "LOG_LEVEL": "info"}
         with (self._folder / f"{name}.log").open("wb") as printed:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, HURRIED, json.dumps(SCHEDULE), *words],
+                [sys.executable, "-m", "tests.hurried", json.dumps(SCHEDULE), *words],
                 env=environment(given),
                 cwd=ROOT,
                 stdout=printed,
