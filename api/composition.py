@@ -1,4 +1,4 @@
-"""The parts of a running program, put together: the only place that opens pools."""
+"""The parts of a running server, put together."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence

@@ -16,10 +16,10 @@ from api.garbage import settle_garbage
 from api.hardening import forbid_core_dumps
 from api.jobs import scheduling
 from api.log_output import configure_logging
+from api.pools import opened_pool
 from api.working_aside import START_AGAIN_SECONDS, Order
 from ledger.errors import BookingLedgerError
-from ledger.postgres import open_pool
-from ledger.sealing import opened_keyring, sealing_of
+from ledger.sealing import sealing_of
 from ledger.settings import Settings, load_settings
 from projections.aside import read_order, while_wanted
 from projections.pulse import Pulse
@@ -56,12 +56,8 @@ def _past_pooler(settings: Settings, dsn: str) -> str:
 
 
 async def _work(settings: Settings, dsn: str, pulse: Pulse) -> None:
-    behind_pooler = settings.database_direct_url is not None
     async with (
-        opened_keyring(sealing_of(settings)) as keyring,
-        await open_pool(
-            dsn, connections_max=WORKER_CONNECTIONS_MAX, behind_pooler=behind_pooler, keyring=keyring
-        ) as pool,
+        opened_pool(settings, dsn, connections_max=WORKER_CONNECTIONS_MAX) as pool,
         working(settings, pool, dsn, pulse),
     ):
         settle_garbage()

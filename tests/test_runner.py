@@ -230,6 +230,7 @@ async def test_a_ledger_that_is_written_to_all_the_time_leaves_others_their_turn
                 await file(connection, webhook("BOOKING_CREATED", {"uid": str(uuid4())}))
             return await super().step(ledger)
 
+    shown = "SELECT count(*) FROM calendar_events WHERE ledger = $1"
     async with NeverDone(pool, database).running(), connected(database) as other:
         ledger = (await read_ledgers(other))["other"]
         body = webhook("BOOKING_CREATED", {"uid": "in the other"})
@@ -237,9 +238,11 @@ async def test_a_ledger_that_is_written_to_all_the_time_leaves_others_their_turn
         await append(other, ledger.ledger_id, filing.events)
 
         async def is_shown() -> bool:
-            return bool(await other.fetchval("SELECT count(*) FROM calendar_events WHERE ledger = 'other'"))
+            return bool(await other.fetchval(shown, "other"))
 
         await until(is_shown)
+        assert await other.fetchval(shown, "other") == 1
+        assert await other.fetchval(shown, "main") > 0, "which has not come to an end"
 
 
 async def test_a_notification_wakes_a_runner_that_would_look_in_an_hour(

@@ -81,16 +81,9 @@ async def _appending(
 @contextlib.asynccontextmanager
 async def command_pool(dsn: str, settings: Settings) -> AsyncIterator["asyncpg.Pool"]:
     """A pool for as long as the block lasts, which opens and seals bodies as the settings say."""
-    from ledger.postgres import open_pool
-    from ledger.sealing import opened_keyring, sealing_of
+    from api.pools import opened_pool
 
-    behind_pooler = settings.database_direct_url is not None
-    async with (
-        opened_keyring(sealing_of(settings)) as keyring,
-        await open_pool(
-            dsn, connections_max=COMMAND_CONNECTIONS_MAX, behind_pooler=behind_pooler, keyring=keyring
-        ) as pool,
-    ):
+    async with opened_pool(settings, dsn, connections_max=COMMAND_CONNECTIONS_MAX) as pool:
         yield pool
 
 

@@ -36,30 +36,22 @@ def worker(*, projections_only: bool) -> None:
 async def _work(settings: Settings, dsn: str, *, projections_only: bool) -> None:
     """Work until SIGINT or SIGTERM."""
     from api.garbage import settle_garbage
+    from api.pools import opened_pool
     from api.spooling import spooling
     from api.working import WORKER_CONNECTIONS_MAX, projecting, working
-    from ledger.postgres import open_pool
-    from ledger.sealing import opened_keyring, sealing_of
     from ledger.store import read_ledgers
 
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    behind_pooler = settings.database_direct_url is not None
-    async with opened_keyring(sealing_of(settings)) as keyring:
-        pool = await open_pool(
-            dsn, connections_max=WORKER_CONNECTIONS_MAX, behind_pooler=behind_pooler, keyring=keyring
-        )
-        try:
-            async with pool.acquire() as connection:
-                ledgers = await read_ledgers(connection)
-            async with contextlib.AsyncExitStack() as stack:
-                if projections_only:
-                    await stack.enter_async_context(projecting(settings, pool, dsn))
-                else:
-                    await stack.enter_async_context(spooling(settings, pool, ledgers=ledgers, known=()))
-                    await stack.enter_async_context(working(settings, pool, dsn))
-                settle_garbage()
-                await stopped.wait()
-        finally:
-            await pool.close()
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(opened_pool(settings, dsn, connections_max=WORKER_CONNECTIONS_MAX))
+        async with pool.acquire() as connection:
+            ledgers = await read_ledgers(connection)
+        if projections_only:
+            await stack.enter_async_context(projecting(settings, pool, dsn))
+        else:
+            await stack.enter_async_context(spooling(settings, pool, ledgers=ledgers, known=()))
+            await stack.enter_async_context(working(settings, pool, dsn))
+        settle_garbage()
+        await stopped.wait()
